@@ -1,0 +1,141 @@
+//! The configuration as the programs use it: typed, complete, valid.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipnet::Ipv4Net;
+
+use crate::{AuthorizedKey, Faults, InstanceName, LoadError, LoginName, raw, validate};
+
+/// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub gateway: GatewayConfig,
+    pub provisioner: ProvisionerConfig,
+    pub devbox: DevBoxConfig,
+    pub users: BTreeMap<LoginName, User>,
+}
+
+/// `[gateway]`: the network-facing SSH server.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Addresses to listen on; never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Where host keys and the certificate authority's key live; the gateway's user alone may read it.
+    pub state_dir: PathBuf,
+    /// From accept to the end of authentication, provisioning not counted (sshd_config(5), `LoginGraceTime`).
+    pub login_grace_time: Duration,
+    /// Rejected requests before the connection is ended (sshd_config(5), `MaxAuthTries`).
+    pub max_auth_tries: usize,
+    /// Connections that may be unauthenticated at once (sshd_config(5), `MaxStartups`).
+    pub max_startups: usize,
+    /// Connections that may exist at once, authenticated or not.
+    pub max_connections: usize,
+}
+
+/// `[provisioner]`: the owner of the boxes.
+#[derive(Debug, Clone)]
+pub struct ProvisionerConfig {
+    /// Prefix and label value of every Docker object that is ours.
+    pub instance: InstanceName,
+    /// The Unix socket on which the provisioner answers and the gateway asks.
+    pub socket: PathBuf,
+    /// The Unix user that the gateway runs as: besides root, the only one that is answered.
+    pub gateway_user: String,
+    /// Holds the directory of each box that is bound read-only into it.
+    pub state_dir: PathBuf,
+    /// Docker's Unix socket.
+    pub docker_socket: PathBuf,
+    /// Boxes' networks are cut from this range, a /28 each.
+    pub network_pool: Ipv4Net,
+}
+
+/// `[box]`: what every box is made from.
+#[derive(Debug, Clone)]
+pub struct DevBoxConfig {
+    pub image: String,
+    pub runtime: Runtime,
+    pub limits: BoxLimits,
+    /// From start to sshd's answer; a box that takes longer has failed to boot.
+    pub boot_timeout: Duration,
+    /// Login shell of the box's user.
+    pub shell: PathBuf,
+}
+
+/// Limits of one box.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BoxLimits {
+    /// Cores' worth of processor time, for example 1.5.
+    pub cpus: f64,
+    /// Memory and swap together. Always set: a box that uses it up dies alone.
+    pub memory: ByteSize,
+    /// Processes and threads; at least 4096, since systemd, Docker and an IDE need them.
+    pub pids: i64,
+}
+
+/// What isolates a box from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// A Sysbox container: its own user namespace, root inside is nobody outside.
+    Sysbox,
+    /// A plain container with nearly every capability, for trying and for CI: root inside is root outside.
+    Runc {
+        /// The operator accepts that boxes of several users share one host's root.
+        boxes_are_root_on_this_host: bool,
+    },
+}
+
+impl Runtime {
+    /// The name that Docker knows it by.
+    #[must_use]
+    pub fn docker_name(self) -> &'static str {
+        match self {
+            Self::Sysbox => "sysbox-runc",
+            Self::Runc { .. } => "runc",
+        }
+    }
+
+    /// Whether root in a box is someone else than root on the host.
+    #[must_use]
+    pub fn isolates(self) -> bool {
+        matches!(self, Self::Sysbox)
+    }
+}
+
+/// `[users.NAME]`.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Any of these may log in as the user; never empty.
+    pub keys: Vec<AuthorizedKey>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] when there is no reading it, else [`LoadError::Faults`] with all that is wrong.
+    pub fn load(file: &Path) -> Result<Self, LoadError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| LoadError::Read { file: file.to_owned(), source })?;
+        Ok(Self::parse(file, &text)?)
+    }
+
+    /// Checks `text`; `file` only names it in messages.
+    ///
+    /// # Errors
+    /// Every [`Fault`](crate::Fault) of the text.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Faults> {
+        let (raw, mut faults) = raw::parse(text);
+        let config = raw.and_then(|raw| validate::validate(&raw, text, &mut faults));
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => {
+                faults.sort_by(|a, b| a.line.cmp(&b.line).then_with(|| a.setting.cmp(&b.setting)));
+                Err(Faults { file: file.to_owned(), faults })
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Boxgate's configuration: one TOML file read by the gateway and the provisioner.
+//!
+//! ```text
+//! boxgate.toml ──raw.rs──► shapes as written ──validate.rs──► Config (types as used)
+//!                              │                                 ▲
+//!                              └──────────► Faults ──────────────┘ all of them, or a Config; never both
+//! ```
+//!
+//! Invariants: a [`Config`] is valid by construction; the TOML shapes never leave this crate; each fault
+//! names its line and says what to write instead.
+
+mod config;
+mod fault;
+mod keys;
+mod names;
+mod raw;
+mod validate;
+
+pub use config::{BoxLimits, Config, DevBoxConfig, GatewayConfig, ProvisionerConfig, Runtime, User};
+pub use fault::{Fault, Faults, LoadError};
+pub use keys::{AuthorizedKey, KeyError};
+pub use names::{DevBoxId, DevBoxName, InstanceName, LoginName, NameError};
+
+/// The example that documents every setting; a test keeps it parseable.
+pub const EXAMPLE: &str = include_str!("../example.toml");

@@ -1,0 +1,117 @@
+//! What a person reads when the configuration is wrong, and that every fault is there at once.
+
+use std::path::Path;
+
+use boxgate_config::{Config, EXAMPLE, Runtime};
+
+fn faults(text: &str) -> String {
+    match Config::parse(Path::new("boxgate.toml"), text) {
+        Ok(config) => panic!("expected faults, got {config:?}"),
+        Err(faults) => faults.to_string(),
+    }
+}
+
+#[test]
+fn three_faults_are_reported_at_once() {
+    insta::assert_snapshot!(faults(
+        r#"
+[gateway]
+listen = ["localhost:22"]
+
+[box]
+memory = "4 gigs"
+
+[users.alice]
+keys = ["not a key"]
+"#
+    ));
+}
+
+#[test]
+fn unknown_settings_and_wrong_types_stand_beside_other_faults() {
+    insta::assert_snapshot!(faults(
+        r#"
+colour = "blue"
+
+[gateway]
+login_grace = "60s"
+max_startups = "many"
+
+[box]
+pids = 100
+cpus = "two"
+runtime = "kata"
+
+[users.Root]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd a", 7]
+
+[users.bob]
+keys = []
+"#
+    ));
+}
+
+#[test]
+fn numbers_out_of_range_are_named() {
+    insta::assert_snapshot!(faults(
+        r#"
+[gateway]
+listen = []
+state_dir = "state"
+login_grace_time = "10ms"
+max_auth_tries = 0
+
+[provisioner]
+instance = "My Host"
+network_pool = "8.8.8.0/24"
+
+[box]
+memory = "1KiB"
+cpus = 0
+"#
+    ));
+}
+
+#[test]
+fn broken_syntax_is_named_with_its_line() {
+    insta::assert_snapshot!(faults("[gateway]\nlisten = [\n"));
+}
+
+#[test]
+fn keys_that_may_not_log_in_are_refused_with_the_reason() {
+    insta::assert_snapshot!(faults(
+        r#"
+[users.alice]
+keys = [
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "restrict,command=\"date\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd a",
+    "ssh-ed25519 AAAAtruncated",
+    "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDblDTN2us63Fd6Ey7hPELUS5vq2KV0wMYe+EOh/irPtKke/BxpKyAxFYlp5wYCeAQ94OfqtZmeQGytwPxEskyQhmomMDoqzkCYjLbIt4kjyEDM269hMsHCajq2HcfsIe/WhBYGx7ub7Wsl2kSUcFirl48R7YQAma7Mkd42h+FV/Q== short",
+]
+"#
+    ));
+}
+
+#[test]
+fn the_example_is_valid_and_shows_the_defaults() {
+    let example = Config::parse(Path::new("example.toml"), EXAMPLE).unwrap();
+    let defaults = Config::parse(Path::new("empty.toml"), "").unwrap();
+    assert_eq!(format!("{:?}", example.gateway), format!("{:?}", defaults.gateway));
+    assert_eq!(format!("{:?}", example.provisioner), format!("{:?}", defaults.provisioner));
+    assert_eq!(format!("{:?}", example.devbox), format!("{:?}", defaults.devbox));
+    assert_eq!(example.users.len(), 1);
+}
+
+#[test]
+fn runc_carries_the_operators_word() {
+    let text = "[box]\nruntime = \"runc\"\ni_understand_boxes_are_root_on_this_host = true\n";
+    let config = Config::parse(Path::new("boxgate.toml"), text).unwrap();
+    assert_eq!(config.devbox.runtime, Runtime::Runc { boxes_are_root_on_this_host: true });
+    assert!(!config.devbox.runtime.isolates());
+}
+
+#[test]
+fn a_missing_file_is_said_to_be_missing() {
+    let fault = Config::load(Path::new("/nonexistent/boxgate.toml")).unwrap_err().to_string();
+    assert!(fault.starts_with("/nonexistent/boxgate.toml: cannot read the configuration"), "{fault}");
+}
