@@ -26,11 +26,11 @@ pub struct GatewayConfig {
     pub listen: Vec<SocketAddr>,
     /// Where host keys and the certificate authority's key live; the gateway's user alone may read it.
     pub state_dir: PathBuf,
-    /// From accept to the end of authentication, provisioning not counted (sshd_config(5), `LoginGraceTime`).
+    /// From accept to the end of authentication, provisioning not counted (`sshd_config(5)`, `LoginGraceTime`).
     pub login_grace_time: Duration,
-    /// Rejected requests before the connection is ended (sshd_config(5), `MaxAuthTries`).
+    /// Rejected requests before the connection is ended (`sshd_config(5)`, `MaxAuthTries`).
     pub max_auth_tries: usize,
-    /// Connections that may be unauthenticated at once (sshd_config(5), `MaxStartups`).
+    /// Connections that may be unauthenticated at once (`sshd_config(5)`, `MaxStartups`).
     pub max_startups: usize,
     /// Connections that may exist at once, authenticated or not.
     pub max_connections: usize,

@@ -1,1 +1,30 @@
-//! placeholder
+//! The network-facing SSH server. It knows keys, names and packets; it never names the container engine.
+//!
+//! ```text
+//!  client ─TCP─► server ─► accept ─► authenticate ─► resolve ─► ensure ─► dial ─► relay ─► account
+//!                binds,    limits     a key becomes   whose box  a Grant   an      packets  what it
+//!                drains    and grace  a Principal     → a Grant  becomes   Upstream both    came to
+//!                                                                an Endpoint        ways
+//! ```
+//!
+//! [`connection`] walks one client through that line; each step is a module of its name.
+//!
+//! Invariants:
+//! - Nothing is asked of the provisioner before a signature was verified ([`connection`]).
+//! - [`resolve::resolve`] alone makes a [`resolve::Grant`], and [`ensure`] takes nothing else.
+//! - The relay neither reads nor keeps what crosses it; the memory of a connection is bounded ([`relay`]).
+//! - A box is believed only with the host key that the provisioner made for it ([`dial`]).
+
+pub mod account;
+pub mod authenticate;
+pub mod authority;
+pub mod connection;
+pub mod dial;
+pub mod ensure;
+pub mod farewell;
+pub mod host_keys;
+pub mod key_file;
+pub mod relay;
+pub mod resolve;
+pub mod server;
+pub mod socket;

@@ -1,0 +1,113 @@
+//! The pipe between the two authenticated hops, and what both hops agree on.
+//!
+//! ```text
+//!              ┌───────── gateway ─────────┐
+//!  client ◄──► russh server ◄─link─► russh client ◄──► sshd in the box
+//!              own keys, own     │     own keys, own
+//!              re-keying         │     re-keying
+//!                     messages 80–127, verbatim, in order
+//! ```
+//!
+//! Every connection-protocol message (RFC 4250 §4.1.2: 80–127) crosses as it came, so channel numbers,
+//! windows, unknown requests and exit codes are between the real client and the real sshd. One message
+//! does not cross: the box's announcement of its own host keys, which would teach the client to believe a
+//! key that is not the gateway's.
+//!
+//! Invariant: a filter looks at a message in passing; it neither waits nor keeps it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use russh::{Limits, Preferred, RawLink, RawVerdict, cipher, compression, kex, mac, raw_pair};
+
+use crate::account::Traffic;
+
+mod hostkeys;
+
+/// Bytes that may wait between the two hops, each way: enough that neither hop idles while the other
+/// writes, little enough that a thousand stalled connections do not matter.
+const PIPE_BYTES: usize = 128 * 1024;
+
+/// The two ends of a pipe: the client's hop and the box's hop. `traffic` counts what enters at each.
+#[must_use]
+pub fn pipe(traffic: &Arc<Traffic>) -> (RawLink, RawLink) {
+    let (from_client, from_devbox) = (Arc::clone(traffic), Arc::clone(traffic));
+    raw_pair(
+        PIPE_BYTES,
+        Box::new(move |message| {
+            from_client.count_from_client(message);
+            RawVerdict::Forward
+        }),
+        Box::new(move |message| {
+            from_devbox.count_from_devbox(message);
+            if hostkeys::is_announcement(message) { RawVerdict::Drop } else { RawVerdict::Forward }
+        }),
+    )
+}
+
+/// When a hop begins a new key exchange of its own accord: RFC 4253 §9 says after a gigabyte or an hour.
+#[must_use]
+pub fn rekey_limits() -> Limits {
+    Limits::default()
+}
+
+/// What the gateway offers to clients. The client's own order decides (RFC 4253 §7.1).
+#[must_use]
+pub fn preferred_downstream() -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(&[
+            kex::MLKEM768X25519_SHA256,
+            kex::CURVE25519,
+            kex::CURVE25519_PRE_RFC_8731,
+            kex::ECDH_SHA2_NISTP256,
+            kex::ECDH_SHA2_NISTP384,
+            kex::ECDH_SHA2_NISTP521,
+            kex::DH_G16_SHA512,
+            kex::DH_G18_SHA512,
+            kex::DH_G14_SHA256,
+            kex::EXTENSION_SUPPORT_AS_CLIENT,
+            kex::EXTENSION_SUPPORT_AS_SERVER,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        ]),
+        key: Cow::Borrowed(&[
+            ssh_key::Algorithm::Ed25519,
+            ssh_key::Algorithm::Ecdsa { curve: ssh_key::EcdsaCurve::NistP256 },
+            ssh_key::Algorithm::Ecdsa { curve: ssh_key::EcdsaCurve::NistP384 },
+            ssh_key::Algorithm::Ecdsa { curve: ssh_key::EcdsaCurve::NistP521 },
+            ssh_key::Algorithm::Rsa { hash: Some(ssh_key::HashAlg::Sha512) },
+            ssh_key::Algorithm::Rsa { hash: Some(ssh_key::HashAlg::Sha256) },
+        ]),
+        cipher: Cow::Borrowed(&[
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
+            cipher::AES_128_CTR,
+        ]),
+        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
+        compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
+        ..Preferred::DEFAULT
+    }
+}
+
+/// What the gateway asks of a box: the cheapest that is strong, since it is the client here and its order
+/// decides, and the wire between them is this host's own.
+#[must_use]
+pub fn preferred_upstream() -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(&[
+            kex::CURVE25519,
+            kex::CURVE25519_PRE_RFC_8731,
+            kex::EXTENSION_SUPPORT_AS_CLIENT,
+            kex::EXTENSION_SUPPORT_AS_SERVER,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        ]),
+        key: Cow::Borrowed(&[ssh_key::Algorithm::Ed25519]),
+        cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::CHACHA20_POLY1305]),
+        compression: Cow::Borrowed(&[compression::NONE]),
+        ..Preferred::DEFAULT
+    }
+}

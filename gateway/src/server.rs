@@ -1,0 +1,192 @@
+//! Binds the addresses, owns what all connections share, limits how many there are, and drains at the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxgate_config::Config;
+use boxgate_provisioner_api::Client;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use russh::server;
+use russh::{MethodKind, MethodSet, SshId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::authenticate::Users;
+use crate::authority::Authority;
+use crate::key_file::KeyFileError;
+use crate::socket::ClientSocket;
+use crate::{connection, host_keys, relay};
+
+/// How long connections may take to end once the gateway is told to.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Pause after a failed accept, which is nearly always a lack of file descriptors: they come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection uses and none changes.
+#[derive(Debug)]
+pub struct Shared {
+    pub users: Users,
+    pub authority: Authority,
+    pub provisioner: Client,
+    pub ssh: Arc<server::Config>,
+    pub login_grace_time: Duration,
+    /// Permits for connections that are not authenticated yet.
+    pub startups: Arc<Semaphore>,
+    /// Permits for connections of any kind.
+    pub connections: Arc<Semaphore>,
+    /// Cancelled when the gateway is told to end.
+    pub stop: CancellationToken,
+}
+
+/// A gateway that is bound and not yet accepting.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    shared: Shared,
+}
+
+/// Why a gateway could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {address}: {source}{}", remedy(*address, source))]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot make the directory {}: {source}", dir.display())]
+    StateDir { dir: std::path::PathBuf, source: io::Error },
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+fn remedy(address: SocketAddr, fault: &io::Error) -> String {
+    match fault.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(": another program has port {}, end it or change gateway.listen", address.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(": port {} needs CAP_NET_BIND_SERVICE, or choose one above 1023", address.port())
+        }
+        _ => String::new(),
+    }
+}
+
+impl Server {
+    /// Reads or makes the keys and binds every address.
+    ///
+    /// # Errors
+    /// The first thing that is in the way, with what to do about it.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let dir = &config.gateway.state_dir;
+        std::fs::create_dir_all(dir).map_err(|source| BindError::StateDir { dir: dir.clone(), source })?;
+        let mut listeners = Vec::new();
+        for &address in &config.gateway.listen {
+            let bound = TcpListener::bind(address).await;
+            listeners.push(bound.map_err(|source| BindError::Listen { address, source })?);
+        }
+        let host_keys = host_keys::load_or_make_all(dir)?;
+        let shared = Shared {
+            users: Users::new(config.users),
+            authority: Authority::load_or_make(dir)?,
+            provisioner: Client::new(config.provisioner.socket),
+            ssh: Arc::new(ssh_config(host_keys, config.gateway.max_auth_tries)),
+            login_grace_time: config.gateway.login_grace_time,
+            startups: Arc::new(Semaphore::new(config.gateway.max_startups)),
+            connections: Arc::new(Semaphore::new(config.gateway.max_connections)),
+            stop: CancellationToken::new(),
+        };
+        raise_file_limit();
+        Ok(Self { listeners, shared })
+    }
+
+    /// The addresses bound, with the ports that the kernel chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Serves until `stop`, then tells every client and waits for them, but not for long.
+    pub async fn run(self, stop: CancellationToken) {
+        for address in self.addresses() {
+            info!(%address, "listening");
+        }
+        let shared = Arc::new(Shared { stop: stop.clone(), ..self.shared });
+        let tasks = TaskTracker::new();
+        for listener in self.listeners {
+            let accepting = accept(listener, Arc::clone(&shared), tasks.clone());
+            tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
+        }
+        stop.cancelled().await;
+        tasks.close();
+        info!("ending");
+        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+            warn!(connections = tasks.len(), "ended with connections still open");
+        }
+    }
+}
+
+/// Takes a permit before it accepts: what cannot be served waits in the kernel's backlog, not in memory.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
+    loop {
+        let Ok(connection) = Arc::clone(&shared.connections).acquire_owned().await else { return };
+        let Ok(startup) = Arc::clone(&shared.startups).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let shared = Arc::clone(&shared);
+                let span = info_span!("conn", client = %peer, devbox = tracing::field::Empty);
+                let serve = async move {
+                    serve(stream, peer, shared, startup).await;
+                    drop(connection);
+                };
+                tasks.spawn(serve.instrument(span));
+            }
+            Err(fault) => {
+                error!(%fault, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    startup: tokio::sync::OwnedSemaphorePermit,
+) {
+    match ClientSocket::new(stream) {
+        Ok(socket) => connection::serve(socket, peer, shared, startup).await,
+        Err(fault) => info!(%fault, "gone before it began"),
+    }
+}
+
+fn ssh_config(keys: Vec<ssh_key::PrivateKey>, max_auth_tries: usize) -> server::Config {
+    server::Config {
+        server_id: SshId::Standard(concat!("SSH-2.0-Boxgate_", env!("CARGO_PKG_VERSION")).into()),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // A wrong key of an agent that has five costs nothing; what is limited are the tries.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: None,
+        keys,
+        limits: relay::rekey_limits(),
+        preferred: relay::preferred_downstream(),
+        max_auth_attempts: max_auth_tries,
+        // The grace time bounds the time before, and nothing bounds the time after authentication.
+        inactivity_timeout: None,
+        keepalive_interval: None,
+        nodelay: true,
+        ..server::Config::default()
+    }
+}
+
+/// Each connection needs two descriptors; the soft limit of most systems (1024) is for programs that use
+/// `select(2)`.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(fault) = raised {
+        warn!(%fault, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,202 @@
+//! A gateway in this process, between the real `ssh` and the real `sshd`; only the provisioner is a
+//! stand-in, which answers what the test tells it to. Needs no container engine.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use boxgate_config::Config;
+use boxgate_gateway::server::Server;
+use boxgate_provisioner_api::{ENSURE_PATH, Endpoint, EnsureEvent, Failure, Progress};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Longest that any client of a test may take.
+const CLIENT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the stand-in provisioner says to a request.
+pub(crate) enum Answer {
+    /// Some progress, then the sshd of the test.
+    Box {
+        progress: Vec<&'static str>,
+        isolated: bool,
+    },
+    Failure(Failure),
+    /// The box's sshd, but another host key than it has.
+    WrongHostKey,
+    /// Nothing, ever.
+    Silence,
+}
+
+impl Answer {
+    pub(crate) fn the_box() -> Self {
+        Self::Box { progress: Vec::new(), isolated: true }
+    }
+}
+
+pub(crate) struct Gateway {
+    pub(crate) dir: TempDir,
+    pub(crate) address: SocketAddr,
+    /// Requests that reached the provisioner.
+    pub(crate) asked: Arc<AtomicUsize>,
+    stop: CancellationToken,
+    _sshd: Child,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Gateway {
+    pub(crate) async fn start(answer: Answer) -> Self {
+        Self::start_with("", answer).await
+    }
+
+    /// `settings` are lines of the `[gateway]` table.
+    pub(crate) async fn start_with(settings: &str, answer: Answer) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["alice", "stranger", "box_host"] {
+            keygen(&dir.path().join(name)).await;
+        }
+        let config = config(dir.path(), settings);
+        let server = Server::bind(config).await.unwrap();
+        let address = server.addresses()[0];
+        let (sshd, box_address) = sshd(dir.path()).await;
+        let asked = Arc::new(AtomicUsize::new(0));
+        provisioner(dir.path(), box_address, answer, Arc::clone(&asked));
+        let stop = CancellationToken::new();
+        tokio::spawn(server.run(stop.clone()));
+        Self { dir, address, asked, stop, _sshd: sshd }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `ssh` as `login` with a key of the test's directory; more arguments may follow.
+    pub(crate) fn ssh(&self, login: &str, key: &str) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
+            .args(["-o", "StrictHostKeyChecking=accept-new", "-o"])
+            .arg(format!("UserKnownHostsFile={}", self.path("known_hosts").display()))
+            .args(["-o", "IdentityAgent=none", "-p", &self.address.port().to_string(), "-l", login, "-i"])
+            .arg(self.path(key))
+            .arg("127.0.0.1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        ssh
+    }
+
+    /// Runs a command in the box as alice.
+    pub(crate) async fn run(&self, command: &str) -> Output {
+        output(self.ssh("alice", "alice").arg(command)).await
+    }
+}
+
+pub(crate) async fn output(command: &mut Command) -> Output {
+    let output = timeout(CLIENT_LIMIT, command.output()).await;
+    output.unwrap_or_else(|_| panic!("took longer than {CLIENT_LIMIT:?}: {command:?}")).unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn keygen(file: &Path) {
+    let mut keygen = Command::new("ssh-keygen");
+    let made = output(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file)).await;
+    assert!(made.status.success(), "{}", text(&made.stderr));
+}
+
+fn config(dir: &Path, settings: &str) -> Config {
+    let key = fs::read_to_string(dir.join("alice.pub")).unwrap();
+    let dir_text = dir.display();
+    let config = format!(
+        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"{dir_text}/gateway\"\n{settings}\n\
+         [provisioner]\nsocket = \"{dir_text}/provisioner.sock\"\n[users.alice]\nkeys = [\"{}\"]\n",
+        key.trim()
+    );
+    Config::parse(Path::new("test.toml"), &config).unwrap()
+}
+
+/// A real sshd on loopback that trusts the gateway's CA, as a box's does.
+async fn sshd(dir: &Path) -> (Child, SocketAddr) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = dir.join("sshd_config");
+    // sshd insists on its privilege separation directory when it runs as root.
+    if nix::unistd::geteuid().is_root() {
+        fs::create_dir_all("/run/sshd").unwrap();
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let dir = dir.display();
+    let text = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/box_host\nPidFile none\n\
+         TrustedUserCAKeys {dir}/gateway/user_ca_ed25519_key.pub\nAuthorizedKeysFile none\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
+         MaxStartups 1000\nMaxSessions 1000\nStrictModes no\nSubsystem sftp internal-sftp\n"
+    );
+    fs::write(&file, text).unwrap();
+    let sshd = Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(&file)
+        .stderr(fs::File::create(format!("{dir}/sshd.log")).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("/usr/sbin/sshd: install openssh-server (./devhost test does)");
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    for _ in 0..200 {
+        if tokio::net::TcpStream::connect(address).await.is_ok() {
+            return (sshd, address);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("sshd does not listen: {}", fs::read_to_string(format!("{dir}/sshd.log")).unwrap());
+}
+
+struct Provisioner {
+    answer: Answer,
+    endpoint: Endpoint,
+    stranger: String,
+    asked: Arc<AtomicUsize>,
+}
+
+fn provisioner(dir: &Path, address: SocketAddr, answer: Answer, asked: Arc<AtomicUsize>) {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
+    let isolated = !matches!(answer, Answer::Box { isolated: false, .. });
+    let unix_user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let endpoint = Endpoint { address, host_key: read("box_host.pub"), unix_user, isolated };
+    let state = Provisioner { answer, endpoint, stranger: read("stranger.pub"), asked };
+    let app = Router::new().route(ENSURE_PATH, post(ensure)).with_state(Arc::new(state));
+    let listener = tokio::net::UnixListener::bind(dir.join("provisioner.sock")).unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+}
+
+async fn ensure(State(provisioner): State<Arc<Provisioner>>) -> String {
+    provisioner.asked.fetch_add(1, SeqCst);
+    let endpoint = provisioner.endpoint.clone();
+    let events = match &provisioner.answer {
+        Answer::Box { progress, .. } => progress
+            .iter()
+            .map(|text| EnsureEvent::Progress(Progress { text: (*text).to_owned() }))
+            .chain([EnsureEvent::Ready(endpoint)])
+            .collect(),
+        Answer::Failure(failure) => vec![EnsureEvent::Failed(failure.clone())],
+        Answer::WrongHostKey => {
+            vec![EnsureEvent::Ready(Endpoint { host_key: provisioner.stranger.clone(), ..endpoint })]
+        }
+        Answer::Silence => std::future::pending().await,
+    };
+    events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect()
+}
