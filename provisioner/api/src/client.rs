@@ -1,0 +1,198 @@
+//! The gateway's side of the socket. Each call is a connection of its own and ends with it: dropping a call
+//! closes the connection and leaves nothing behind, while the provisioner goes on making the box.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::lines::Lines;
+use crate::{
+    BOXES_PATH, BoxSummary, ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, HEALTH_PATH, Health,
+    MAX_LINE, MAX_REPLY, Progress, Refusal,
+};
+
+/// How long the provisioner may take to begin its answer. It gives the engine less than that to answer a
+/// listing, and begins the answer to an ensure before it does anything.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Asks the provisioner that answers on a socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens on the socket, or it went away before its answer was whole.
+    #[error("provisioner {}: cannot be reached: {source}", socket.display())]
+    Unreachable { socket: PathBuf, source: std::io::Error },
+    /// The provisioner does not serve the user that this process runs as.
+    #[error("provisioner: refused to answer: {0}")]
+    Refused(String),
+    /// The provisioner could not give the box.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The answer is not what this version understands.
+    #[error("provisioner: {0}")]
+    Protocol(String),
+}
+
+/// An answer whose body is still arriving, with the task that reads its connection.
+struct Answer {
+    response: Response<Incoming>,
+    /// Aborted when dropped, so that the connection never outlives the call.
+    _connection: JoinSet<hyper::Result<()>>,
+}
+
+impl Client {
+    /// Connects to nothing yet: a provisioner may come and go while the gateway stays.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Makes or wakes a box and waits until its sshd answers. `on_progress` hears what is going on meanwhile.
+    ///
+    /// This may take as long as a box takes to be made and to boot; the caller sets its own limit. Dropping
+    /// the call stops the waiting, not the work.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] when the provisioner says why there is no box, else why it said nothing.
+    pub async fn ensure(
+        &self,
+        request: &EnsureRequest,
+        mut on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<Endpoint, ClientError> {
+        let mut answer = self.ask(Method::POST, ENSURE_PATH, Some(request)).await?;
+        let body = answer.response.body_mut();
+        let mut lines = Lines::default();
+        loop {
+            while let Some(line) = lines.next().map_err(|_| too_long())? {
+                match decode(&line)? {
+                    EnsureEvent::Progress(progress) => on_progress(progress),
+                    EnsureEvent::Ready(endpoint) => return Ok(endpoint),
+                    EnsureEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
+                }
+            }
+            match body.frame().await {
+                Some(frame) => {
+                    let frame = frame.map_err(|fault| self.unreachable(fault))?;
+                    lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                }
+                None => return Err(self.unreachable("the answer ended before the box was ready")),
+            }
+        }
+    }
+
+    /// Asks whether the provisioner can work.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Failed`.
+    pub async fn health(&self) -> Result<Health, ClientError> {
+        self.get(HEALTH_PATH).await
+    }
+
+    /// Asks for every box there is, sorted by id.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; `Failed` when the container engine does not answer.
+    pub async fn boxes(&self) -> Result<Vec<BoxSummary>, ClientError> {
+        self.get(BOXES_PATH).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.ask(Method::GET, path, None::<&()>).await?;
+        decode(&self.whole(answer).await?)
+    }
+
+    /// Sends a request and returns the answer's head, if it is a success.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose();
+        let body =
+            body.map_err(|fault| ClientError::Protocol(format!("cannot write the request: {fault}")))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "provisioner")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|fault| ClientError::Protocol(format!("cannot write the request: {fault}")))?;
+        let answer = match timeout(HEAD_TIMEOUT, self.send(request)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.unreachable("no answer in time")),
+        };
+        if answer.response.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|fault| self.unreachable(fault))?;
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let response = sender.send_request(request).await.map_err(|fault| self.unreachable(fault))?;
+        Ok(Answer { response, _connection: driver })
+    }
+
+    async fn refused(&self, answer: Answer) -> ClientError {
+        let status = answer.response.status();
+        let body = match timeout(HEAD_TIMEOUT, self.whole(answer)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(fault)) => return fault,
+            Err(_) => return self.unreachable("no answer in time"),
+        };
+        if let Ok(failure) = serde_json::from_slice(&body) {
+            return ClientError::Failed(failure);
+        }
+        let error =
+            serde_json::from_slice(&body).map_or_else(|_| status.to_string(), |said: Refusal| said.error);
+        if status == StatusCode::FORBIDDEN {
+            ClientError::Refused(error)
+        } else {
+            ClientError::Protocol(error)
+        }
+    }
+
+    async fn whole(&self, answer: Answer) -> Result<Bytes, ClientError> {
+        match Limited::new(answer.response.into_body(), MAX_REPLY).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(fault) => Err(self.unreachable(fault)),
+        }
+    }
+
+    fn unreachable(&self, fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+        ClientError::Unreachable { socket: self.socket.clone(), source: std::io::Error::other(fault) }
+    }
+}
+
+fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(json)
+        .map_err(|fault| ClientError::Protocol(format!("answered what this version cannot read: {fault}")))
+}
+
+fn too_long() -> ClientError {
+    ClientError::Protocol(format!("answered a line of more than {MAX_LINE} bytes"))
+}

@@ -1,0 +1,186 @@
+//! What boxes are made with: the little that the rest of the provisioner knows of a container engine.
+//!
+//! [`docker`] is the real one; `fake` is a world in memory for tests. A backend reports what is there and
+//! makes one change at a time; what to make of it is [`reconcile`](crate::reconcile)'s business.
+
+pub mod docker;
+#[cfg(test)]
+pub(crate) mod fake;
+mod probe;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use boxgate_config::{InstanceName, Runtime};
+use ipnet::Ipv4Net;
+
+use crate::blueprint::Blueprint;
+use crate::objects::{Labels, Names};
+
+/// A container engine. Every call is bounded in time and may be dropped at any point.
+pub trait Backend: Send + Sync + 'static {
+    /// The container of this name, whosever it is.
+    fn container(&self, names: &Names) -> impl Future<Output = Result<Option<Container>, Error>> + Send;
+
+    /// What the host offers a box. No change of ours changes it.
+    fn host(&self, devbox: &Blueprint) -> impl Future<Output = Result<Host, Error>> + Send;
+
+    /// All else that bears on the making of a box.
+    fn surroundings(&self, devbox: &Blueprint) -> impl Future<Output = Result<Surroundings, Error>> + Send;
+
+    /// Makes one change and returns when it is made.
+    fn perform(&self, devbox: &Blueprint, change: &Change) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Every container of the installation.
+    fn containers(
+        &self,
+        instance: &InstanceName,
+    ) -> impl Future<Output = Result<Vec<Container>, Error>> + Send;
+
+    /// The last lines that a container's first process wrote, free of control characters.
+    fn last_words(&self, names: &Names) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+
+    /// Whether the engine answers.
+    fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Whether an SSH server answers at an address.
+    fn answers(&self, address: SocketAddr) -> impl Future<Output = bool> + Send {
+        probe::answers(address)
+    }
+}
+
+/// A container as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    /// The engine's own name for it, which no other container ever has.
+    pub id: String,
+    pub labels: Labels,
+    pub image: String,
+    /// The engine's name of the runtime that it was made with.
+    pub runtime: String,
+    pub state: State,
+    /// The id of the network of the box's name that it is attached to. Empty until the first start, when the
+    /// engine looks the network up by its name; none when it is attached to no network of that name.
+    pub network: Option<String>,
+}
+
+impl Container {
+    /// Whether root in it is someone else than root on the host.
+    #[must_use]
+    pub fn isolates(&self) -> bool {
+        self.runtime == Runtime::Sysbox.docker_name()
+    }
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Made, never started.
+    Created,
+    Running {
+        /// When it was started (RFC 3339). Together with the container's id this names one boot.
+        since: String,
+        /// On the box's own network.
+        address: Option<Ipv4Addr>,
+    },
+    Stopped {
+        /// When it ended (RFC 3339).
+        since: String,
+        exit_code: i64,
+    },
+    /// Frozen by an operator.
+    Paused,
+    /// On its way to another state.
+    Changing,
+    /// The engine failed to remove it and cannot start it any more.
+    Dead,
+}
+
+/// What the host offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Whether the wanted image is on this host.
+    pub image: bool,
+    /// Names of the runtimes that the engine knows.
+    pub runtimes: HashSet<String>,
+}
+
+/// What bears on the making of a box, besides its container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// What has the box's network's name.
+    pub network: Option<Network>,
+    /// The labels of the volumes that have the names of the box's.
+    pub home: Option<Labels>,
+    pub docker: Option<Labels>,
+    /// Owners of all boxes of this installation, by their containers.
+    pub owners: HashSet<String>,
+    /// Networks of the engine and routes of the host.
+    pub subnets: Vec<Ipv4Net>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    pub id: String,
+    pub labels: Labels,
+}
+
+/// One of a box's two volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volume {
+    Home,
+    Docker,
+}
+
+impl Volume {
+    #[must_use]
+    pub fn name(self, names: &Names) -> &str {
+        match self {
+            Self::Home => &names.home,
+            Self::Docker => &names.docker,
+        }
+    }
+}
+
+/// One change to the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    CreateNetwork {
+        subnet: Ipv4Net,
+    },
+    CreateVolume(Volume),
+    CreateContainer,
+    /// Attaches the container to the network of its name, in place of one that is gone.
+    Attach,
+    Start,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateNetwork { subnet } => write!(f, "create network {subnet}"),
+            Self::CreateVolume(Volume::Home) => f.write_str("create home volume"),
+            Self::CreateVolume(Volume::Docker) => f.write_str("create docker volume"),
+            Self::CreateContainer => f.write_str("create container"),
+            Self::Attach => f.write_str("attach container to network"),
+            Self::Start => f.write_str("start container"),
+        }
+    }
+}
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("docker: cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("docker: no answer to \"{call}\" within {after:?}")]
+    TimedOut { call: &'static str, after: Duration },
+    /// Someone else was faster: looking again tells more than this error.
+    #[error("docker: \"{call}\" conflicts with what is there: {message}")]
+    Conflict { call: &'static str, message: String },
+    #[error("docker: \"{call}\" refused: {message}")]
+    Refused { call: &'static str, message: String },
+}

@@ -1,0 +1,89 @@
+//! What a box should be, whatever it is now: everything that its making needs, worked out once from the
+//! configuration. Pure.
+
+use std::path::PathBuf;
+
+use boxgate_config::{BoxLimits, Config, DevBoxId, InstanceName, Runtime};
+use ipnet::Ipv4Net;
+
+use crate::objects::{self, Labels, Names};
+
+/// Uid of the box's only person. Images keep their first ordinary user's number free.
+const UID: u32 = 1000;
+
+/// A box as it should be.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    pub instance: InstanceName,
+    pub id: DevBoxId,
+    pub names: Names,
+    /// On each of the box's objects.
+    pub labels: Labels,
+    pub image: String,
+    pub hostname: String,
+    pub runtime: Runtime,
+    pub limits: BoxLimits,
+    /// Where the box's network is cut from.
+    pub pool: Ipv4Net,
+    /// The host's directory that is bound read-only to `/etc/boxgate`.
+    pub files: PathBuf,
+    pub user: BoxUser,
+}
+
+/// The Unix user of a box, as `box.json` tells it to the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxUser {
+    pub name: String,
+    pub uid: u32,
+    pub shell: PathBuf,
+}
+
+impl Blueprint {
+    #[must_use]
+    pub fn new(config: &Config, id: DevBoxId) -> Self {
+        let provisioner = &config.provisioner;
+        let devbox = &config.devbox;
+        Self {
+            names: Names::of(&provisioner.instance, &id),
+            labels: objects::labels(&provisioner.instance, &id),
+            instance: provisioner.instance.clone(),
+            image: devbox.image.clone(),
+            hostname: hostname(&id),
+            runtime: devbox.runtime,
+            limits: devbox.limits,
+            pool: provisioner.network_pool,
+            files: provisioner.state_dir.join("boxes").join(objects::path_name(&id)),
+            user: BoxUser { name: id.owner.to_string(), uid: UID, shell: devbox.shell.clone() },
+            id,
+        }
+    }
+
+    /// Whether an object with these labels is this box's.
+    #[must_use]
+    pub fn owns(&self, labels: &Labels) -> bool {
+        objects::devbox_of(labels, &self.instance).as_ref() == Some(&self.id)
+    }
+}
+
+/// The prompt of `alice+web` says `web`: whose it is, its user name says already. A host name has no
+/// underscore and ends in no hyphen (RFC 1123 §2.1).
+fn hostname(id: &DevBoxId) -> String {
+    let name = id.name.as_ref().map_or(id.owner.as_str(), |name| name.as_str());
+    name.replace('_', "-").trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("alice", "alice")]
+    #[case("alice+web", "web")]
+    #[case("alice_b", "alice-b")]
+    #[case("alice+w_", "w")]
+    fn hostnames(#[case] id: &str, #[case] expected: &str) {
+        assert_eq!(hostname(&DevBoxId::parse(id).unwrap()), expected);
+    }
+}

@@ -1,0 +1,188 @@
+//! The one place that turns errors into text for the person at the terminal: what happened to which box,
+//! whether asking again helps, and what to do.
+
+use boxgate_config::{DevBoxId, Runtime};
+use boxgate_provisioner_api::{Failure, FailureCode};
+
+use crate::backend::Error;
+use crate::ensure::EnsureError;
+use crate::network::Exhausted;
+use crate::reconcile::Trouble;
+
+/// Longest message and longest remedy in bytes: a few lines of a terminal.
+const TEXT_MAX: usize = 600;
+
+const AGAIN: &str = "log in again in a moment";
+const OPERATOR_LOG: &str =
+    "log in again; if it stays like this, ask your operator to look at the provisioner's log";
+
+/// What to say about a box that could not be had.
+#[must_use]
+pub fn explain(id: &DevBoxId, error: &EnsureError) -> Failure {
+    let (code, retryable, remedy) = advice(id, error);
+    let said = match error {
+        EnsureError::BootFailed { last_word: Some(word), .. } => format!("{error}: {word}"),
+        error => error.to_string(),
+    };
+    Failure { code, message: one_line(&format!("box {id}: {said}")), remedy: one_line(&remedy), retryable }
+}
+
+/// The same for a question that is about no box in particular.
+#[must_use]
+pub fn explain_backend(error: &Error) -> Failure {
+    let (code, retryable, remedy) = engine(error);
+    Failure { code, message: one_line(&error.to_string()), remedy: remedy.to_owned(), retryable }
+}
+
+fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
+    let (code, retryable, remedy) = match error {
+        EnsureError::Trouble(trouble) => return (code_of(trouble), false, remedy_of(trouble, id)),
+        EnsureError::Backend(error) => engine(error),
+        EnsureError::BootFailed { .. } => (FailureCode::BootFailed, true, OPERATOR_LOG),
+        EnsureError::BootTimeout { .. } => (
+            FailureCode::BootTimeout,
+            true,
+            "log in again, it may only be slow; if it stays like this, ask your operator to look at the \
+             provisioner's log",
+        ),
+        EnsureError::ShuttingDown => (FailureCode::ShuttingDown, true, AGAIN),
+        EnsureError::Busy => (FailureCode::Busy, true, AGAIN),
+        EnsureError::Unsettled => (FailureCode::Internal, true, AGAIN),
+        EnsureError::Files(_) | EnsureError::Panicked => (FailureCode::Internal, false, OPERATOR_LOG),
+    };
+    (code, retryable, remedy.to_owned())
+}
+
+fn engine(error: &Error) -> (FailureCode, bool, &'static str) {
+    match error {
+        Error::Unreachable(_) | Error::TimedOut { .. } => (
+            FailureCode::EngineUnavailable,
+            true,
+            "log in again in a minute; if it stays like this, ask your operator whether Docker runs",
+        ),
+        Error::Conflict { .. } | Error::Refused { .. } => (FailureCode::EngineRefused, true, OPERATOR_LOG),
+    }
+}
+
+fn code_of(trouble: &Trouble) -> FailureCode {
+    match trouble {
+        Trouble::NameTaken { .. } => FailureCode::NameTaken,
+        Trouble::ImageMissing(_) => FailureCode::ImageMissing,
+        Trouble::RuntimeMissing(_) => FailureCode::RuntimeMissing,
+        Trouble::NotIsolated { .. } | Trouble::MadeWithoutIsolation { .. } => FailureCode::NotIsolated,
+        Trouble::PoolExhausted(_) => FailureCode::PoolExhausted,
+        Trouble::Paused | Trouble::Dead => FailureCode::EngineRefused,
+        Trouble::BootFailed { .. } => FailureCode::BootFailed,
+    }
+}
+
+/// None of these mends itself: each says what the operator has to do.
+fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
+    let text = match trouble {
+        Trouble::NameTaken { kind, name } => {
+            return format!(
+                "ask your operator to rename or remove the {kind} {name}; Boxgate takes over nothing that it \
+                 did not make"
+            );
+        }
+        Trouble::MadeWithoutIsolation { .. } | Trouble::Dead => {
+            return format!(
+                "ask your operator to remove the container of {id} with docker rm: home and Docker data stay \
+                 and the next login makes it anew"
+            );
+        }
+        Trouble::ImageMissing(_) => {
+            "ask your operator to run ./devhost up, or ami/box/build.sh, or to set box.image"
+        }
+        Trouble::RuntimeMissing(runtime) if runtime == Runtime::Sysbox.docker_name() => {
+            "ask your operator to install Sysbox and restart Docker, or to set box.runtime = \"runc\" for a \
+             trial without isolation"
+        }
+        Trouble::RuntimeMissing(_) => "ask your operator to set box.runtime to one that Docker has",
+        Trouble::NotIsolated { .. } => {
+            "ask your operator to set box.runtime = \"sysbox\", or, where every user may be root on the \
+             host, box.i_understand_boxes_are_root_on_this_host = true"
+        }
+        Trouble::PoolExhausted(Exhausted::Full { .. }) => {
+            "ask your operator to remove boxes that nobody needs, or to set a larger provisioner.network_pool"
+        }
+        Trouble::PoolExhausted(Exhausted::Covered { .. }) => {
+            "ask your operator to set provisioner.network_pool to a range that this host does not use"
+        }
+        Trouble::Paused => "ask your operator to continue it with docker unpause",
+        Trouble::BootFailed { .. } => OPERATOR_LOG,
+    };
+    text.to_owned()
+}
+
+/// Text that others wrote, made fit for one line of somebody's terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if line.len() + word.len() >= TEXT_MAX {
+            line.push('…');
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn explained(error: impl Into<EnsureError>) -> Failure {
+        explain(&DevBoxId::parse("alice").unwrap(), &error.into())
+    }
+
+    #[test]
+    fn what_a_person_reads() {
+        let failure = explained(Trouble::ImageMissing("boxgate/box:latest".to_owned()));
+        assert_eq!(
+            failure.to_string(),
+            "box alice: the image boxgate/box:latest is not on this host \
+             (ask your operator to run ./devhost up, or ami/box/build.sh, or to set box.image)"
+        );
+        assert_eq!((failure.code, failure.retryable), (FailureCode::ImageMissing, false));
+
+        let failure = explained(Error::Unreachable("no such file or directory".to_owned()));
+        assert_eq!(failure.message, "box alice: docker: cannot be reached: no such file or directory");
+        assert_eq!((failure.code, failure.retryable), (FailureCode::EngineUnavailable, true));
+
+        let failure = explained(Trouble::NotIsolated { owner: "bob".to_owned() });
+        assert_eq!(failure.code, FailureCode::NotIsolated);
+        assert!(failure.remedy.contains("i_understand_boxes_are_root_on_this_host = true"));
+
+        let last_word = Some("exec /sbin/init: no such file".to_owned());
+        let failure = explained(EnsureError::BootFailed { exit_code: 127, last_word });
+        assert!(failure.message.ends_with("with exit code 127: exec /sbin/init: no such file"), "{failure}");
+
+        let failure = explained(EnsureError::BootTimeout { after: Duration::from_secs(60) });
+        assert_eq!(failure.message, "box alice: its sshd did not answer within 60s");
+    }
+
+    #[test]
+    fn an_engines_words_cannot_play_tricks_with_the_terminal() {
+        let message = "no\u{1b}[2J\r\n  such\u{7}file\u{9b}31m".to_owned();
+        let failure = explained(Error::Refused { call: "start container", message });
+        assert_eq!(failure.message, "box alice: docker: \"start container\" refused: no [2J such file 31m");
+    }
+
+    proptest! {
+        #[test]
+        fn text_stays_one_short_line(text in "(\\PC|[\\x00-\\x20\\x7f]){0,2000}") {
+            let line = one_line(&text);
+            prop_assert!(!line.contains(char::is_control));
+            prop_assert!(line.len() <= TEXT_MAX + '…'.len_utf8());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The provisioner: makes boxes, wakes them, and tells the gateway where they answer.
+//!
+//! ```text
+//! gateway ─► server ─────► fleet ──────────► ensure ───────────► reconcile      what is next? (pure)
+//!            the socket,   one task per box  look, take a step,      │
+//!            who may ask                     look again          network        which subnet? (pure)
+//!                                              │       │         blueprint      what should it be? (pure)
+//!                                              │       ▼
+//!                                              │   devbox_files                 what /etc/boxgate shows
+//!                                              ▼
+//!                                            backend ─► Docker                  what is there, one change
+//! ```
+//!
+//! Invariants: Docker's labels say what exists, and nothing else does; an attempt may be dropped or killed
+//! anywhere and the next one goes on from what is there; only `backend/docker` names bollard; nothing here
+//! listens on a network.
+
+pub mod backend;
+pub mod blueprint;
+pub mod devbox_files;
+pub mod ensure;
+pub mod failure;
+pub mod fleet;
+pub mod network;
+pub mod objects;
+pub mod reconcile;
+pub mod server;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxgate_config::Config;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use backend::Backend;
+use backend::docker::Docker;
+use ensure::Ensurer;
+use fleet::Fleet;
+use server::{Server, ServerError};
+
+/// How long what is under way may take to end at a shutdown. All of it may be cut anywhere.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` is cancelled.
+///
+/// # Errors
+/// When the socket cannot be served. That Docker is down is none: each request says so, until it is back.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServerError> {
+    let config = Arc::new(config);
+    let server = Server::bind(&config.provisioner).await?;
+    let docker = Docker::new(config.provisioner.docker_socket.clone());
+    announce(&config, &docker).await;
+    let fleet = Fleet::new(Ensurer::new(docker, Arc::clone(&config)), shutdown.clone());
+    let serving = server.serve(fleet.clone(), shutdown.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        () = shutdown.cancelled() => {
+            info!("shutting down");
+            let ended = async { tokio::join!(&mut serving, fleet.landed()) };
+            if timeout(SHUTDOWN, ended).await.is_err() {
+                warn!("not all came to an end in {SHUTDOWN:?}; the next start goes on from what is there");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an operator wants to know of a fresh start.
+async fn announce(config: &Config, docker: &Docker) {
+    let provisioner = &config.provisioner;
+    info!(
+        instance = %provisioner.instance,
+        socket = %provisioner.socket.display(),
+        image = config.devbox.image,
+        runtime = config.devbox.runtime.docker_name(),
+        "serving"
+    );
+    if !config.devbox.runtime.isolates() {
+        warn!("box.runtime is runc, which does not isolate: root in a box is root on this host");
+    }
+    if let Err(error) = docker.ping().await {
+        warn!("{error}; boxes can be had as soon as it answers");
+    }
+}

@@ -1,0 +1,292 @@
+//! The API over a real socket, with a fake engine behind it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxgate_config::Config;
+use boxgate_provisioner_api::{Client, ClientError, Engine, FailureCode};
+use nix::unistd::Uid;
+use rstest::rstest;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+use crate::backend::fake::{Boot, Fake};
+use crate::ensure::Ensurer;
+use crate::testing;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A provisioner on a socket of its own.
+struct Setup {
+    directory: TempDir,
+    config: Config,
+    fake: Fake,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Server)) -> Self {
+        let directory = TempDir::new().unwrap();
+        let config = testing::config_in(&directory);
+        let (fake, shutdown) = (Fake::new(), CancellationToken::new());
+        let fleet = Fleet::new(Ensurer::new(fake.clone(), Arc::new(config.clone())), shutdown.clone());
+        let mut server = Server::bind(&config.provisioner).await.unwrap();
+        change(&mut server);
+        let serving = tokio::spawn(server.serve(fleet, shutdown.clone()));
+        Self { directory, config, fake, shutdown, serving }
+    }
+
+    fn socket(&self) -> &Path {
+        &self.config.provisioner.socket
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.socket())
+    }
+
+    /// The whole answer to a request written by hand.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    async fn post(&self, body: &str) -> String {
+        let length = body.len();
+        let head =
+            format!("POST /v1/ensure HTTP/1.1\r\nhost: p\r\nconnection: close\r\ncontent-length: {length}");
+        self.raw(&format!("{head}\r\n\r\n{body}")).await
+    }
+}
+
+fn request(id: &str) -> EnsureRequest {
+    let (devbox, user_ca) = (testing::id(id), testing::USER_CA.to_owned());
+    EnsureRequest { devbox, user_ca, client: "SHA256:x from 203.0.113.7:51234".to_owned() }
+}
+
+#[tokio::test]
+async fn ensure_streams_progress_and_ends_with_the_endpoint() {
+    let setup = Setup::new().await;
+    let mut told = Vec::new();
+    let endpoint =
+        setup.client().ensure(&request("alice"), |progress| told.push(progress.text)).await.unwrap();
+    assert_eq!((endpoint.address.port(), endpoint.unix_user.as_str()), (22, "alice"));
+    assert!(endpoint.host_key.starts_with("ssh-ed25519 "));
+    assert_eq!(told, ["making your box (first login, a few seconds)", "waiting for it to boot"]);
+
+    let again = setup.client().ensure(&request("alice"), |progress| panic!("{progress:?}")).await.unwrap();
+    assert_eq!(again, endpoint);
+}
+
+#[tokio::test]
+async fn the_stream_is_one_event_a_line() {
+    let setup = Setup::new().await;
+    let answer = setup.post(&serde_json::to_string(&request("alice")).unwrap()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("application/x-ndjson"), "{answer}");
+    let events: Vec<_> = answer.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(events[0].starts_with(r#"{"event":"progress","text":"making"#), "{answer}");
+    assert!(events.last().unwrap().starts_with(r#"{"event":"ready","address":"10.201.0.2:22""#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_failure_is_the_last_event() {
+    let setup = Setup::new().await;
+    setup.fake.world().images.clear();
+    match setup.client().ensure(&request("alice"), |_| {}).await {
+        Err(ClientError::Failed(failure)) => {
+            assert_eq!(failure.code, FailureCode::ImageMissing);
+            assert_eq!(failure.message, "box alice: the image boxgate/box:latest is not on this host");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_told_as_a_failure() {
+    let setup = Setup::new().await;
+    setup.fake.world().boot = Boot::Panics;
+    match setup.client().ensure(&request("alice"), |_| {}).await {
+        Err(ClientError::Failed(failure)) => assert_eq!(failure.code, FailureCode::Internal),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_the_work_going() {
+    let setup = Setup::new().await;
+    let (client, asked) = (setup.client(), request("alice"));
+    let gone = timeout(Fake::BOOT / 4, client.ensure(&asked, |_| {})).await;
+    assert!(gone.is_err(), "{gone:?}");
+    // It goes on: whoever asks now waits for the rest of the same boot only.
+    setup.client().ensure(&request("alice"), |_| {}).await.unwrap();
+    assert_eq!(setup.fake.world().changes.len(), 5);
+}
+
+#[tokio::test]
+async fn health_and_boxes() {
+    let setup = Setup::new().await;
+    assert_eq!(setup.client().boxes().await.unwrap(), []);
+    setup.client().ensure(&request("alice+web"), |_| {}).await.unwrap();
+    let boxes = setup.client().boxes().await.unwrap();
+    assert_eq!((boxes.len(), boxes[0].container.as_str()), (1, "boxgate.alice.web"));
+    let health = setup.client().health().await.unwrap();
+    assert_eq!((health.engine, health.isolated), (Engine::Ok, false));
+
+    setup.fake.world().changes_left = Some(0);
+    let health = setup.client().health().await.unwrap();
+    assert!(matches!(health.engine, Engine::Unavailable { reason } if reason.contains("refused")));
+    match setup.client().boxes().await {
+        Err(ClientError::Failed(failure)) => assert_eq!(failure.code, FailureCode::EngineUnavailable),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::no_json("alice", "400", "malformed")]
+#[case::no_box(r#"{"user_ca":"","client":""}"#, "400", "missing field")]
+#[case::odd_name(r#"{"devbox":"../etc","user_ca":"","client":""}"#, "400", "the box id")]
+#[case::no_key(
+    r#"{"devbox":"alice","user_ca":"nonsense","client":""}"#,
+    "400",
+    "user_ca is not one public key"
+)]
+#[case::too_long(&"x".repeat(MAX_REQUEST + 1), "413", "length limit")]
+#[tokio::test]
+async fn a_bad_request_is_refused_and_makes_nothing(
+    #[case] body: &str,
+    #[case] status: &str,
+    #[case] reason: &str,
+) {
+    let setup = Setup::new().await;
+    let answer = setup.post(body).await;
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(answer.contains(r#"{"error":"#) && answer.contains(reason), "{answer}");
+    assert_eq!(setup.fake.world().calls, 0);
+}
+
+#[rstest]
+#[case("GET /v2/boxes", "404")]
+#[case("GET /", "404")]
+#[case("GET /v1/ensure", "405")]
+#[case("DELETE /v1/boxes", "405")]
+#[tokio::test]
+async fn what_is_not_there(#[case] asked: &str, #[case] status: &str) {
+    let setup = Setup::new().await;
+    let answer = setup.raw(&format!("{asked} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n")).await;
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(answer.contains(r#"{"error":"#), "{answer}");
+}
+
+#[tokio::test]
+async fn garbage_is_no_request() {
+    let setup = Setup::new().await;
+    let answer = setup.raw("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn only_root_and_the_gateways_user_are_answered() {
+    let own = Uid::current().as_raw();
+    // The gateway is someone else; who asks is neither that nor root.
+    let setup = Setup::with(|server| server.permitted.gateway = own + 1).await;
+    let answer = if own == 0 { ask_as_nobody(&setup).await } else { refusal(setup.client().health().await) };
+    assert!(answer.contains("is not served here"), "{answer}");
+    assert_eq!(setup.fake.world().calls, 0);
+}
+
+#[tokio::test]
+async fn the_socket_is_the_gateways_alone() {
+    let setup = Setup::new().await;
+    let found = fs::metadata(setup.socket()).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+}
+
+fn refusal(answer: Result<Health, ClientError>) -> String {
+    match answer {
+        Err(ClientError::Refused(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks as user 65534, with the socket opened for all, so that only the peer check is left.
+async fn ask_as_nobody(setup: &Setup) -> String {
+    fs::set_permissions(setup.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(setup.socket(), Permissions::from_mode(0o666)).unwrap();
+    let mut curl = Command::new("curl");
+    curl.uid(65534).gid(65534).args(["--silent", "--include", "--unix-socket"]);
+    let output = curl.arg(setup.socket()).arg("http://provisioner/v1/health").output().await.unwrap();
+    let answer = String::from_utf8(output.stdout).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_who_waits_and_removes_the_socket() {
+    let setup = Setup::new().await;
+    setup.fake.world().boot = Boot::Hangs;
+    let (client, shutdown) = (setup.client(), setup.shutdown.clone());
+    let ended = client.ensure(&request("alice"), |_| shutdown.cancel()).await;
+    assert!(matches!(&ended, Err(ClientError::Failed(failure)) if failure.code == FailureCode::ShuttingDown));
+    timeout(PATIENCE, setup.serving).await.unwrap().unwrap();
+    assert!(!setup.config.provisioner.socket.exists());
+}
+
+fn socket_in(directory: &TempDir) -> (Config, PathBuf) {
+    let config = testing::config_in(directory);
+    let socket = config.provisioner.socket.clone();
+    (config, socket)
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced() {
+    let directory = TempDir::new().unwrap();
+    let (config, socket) = socket_in(&directory);
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    Server::bind(&config.provisioner).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_provisioner_does_not_take_the_socket() {
+    let setup = Setup::new().await;
+    let fault = Server::bind(&setup.config.provisioner).await.unwrap_err();
+    assert!(matches!(fault, ServerError::InUse(_)), "{fault}");
+    setup.client().health().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_not_removed() {
+    let directory = TempDir::new().unwrap();
+    let (config, socket) = socket_in(&directory);
+    fs::write(&socket, "precious").unwrap();
+    let fault = Server::bind(&config.provisioner).await.unwrap_err();
+    assert!(matches!(fault, ServerError::NotASocket(_)), "{fault}");
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn an_unknown_gateway_user_is_said_at_the_start() {
+    let directory = TempDir::new().unwrap();
+    let (mut config, socket) = socket_in(&directory);
+    config.provisioner.gateway_user = "no-such-user-here".to_owned();
+    let fault = Server::bind(&config.provisioner).await.unwrap_err();
+    assert!(fault.to_string().contains("there is no user no-such-user-here"), "{fault}");
+    assert!(!socket.exists());
+}

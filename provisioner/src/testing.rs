@@ -1,0 +1,40 @@
+//! What tests share.
+
+use std::path::Path;
+
+use boxgate_config::{Config, DevBoxId, Runtime};
+use tempfile::TempDir;
+
+use crate::devbox_files::UserCa;
+
+/// A public key to be the gateway's user CA.
+pub(crate) const USER_CA: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd ca";
+
+/// Another one.
+pub(crate) const OTHER_CA: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDnlXa2RHsQyuD3yUUSHGS+DEQNwHZMH7QvqkqRqQKIy";
+
+/// Every setting at its default, but for runc with its danger accepted.
+pub(crate) fn config() -> Config {
+    let mut config = Config::parse(Path::new("test.toml"), "").unwrap();
+    config.devbox.runtime = Runtime::Runc { boxes_are_root_on_this_host: true };
+    config
+}
+
+pub(crate) fn user_ca() -> UserCa {
+    UserCa::parse(USER_CA).unwrap()
+}
+
+pub(crate) fn id(id: &str) -> DevBoxId {
+    DevBoxId::parse(id).unwrap()
+}
+
+/// The configuration with its directories in one that is removed in the end.
+pub(crate) fn config_in(directory: &TempDir) -> Config {
+    let mut config = config();
+    config.provisioner.state_dir = directory.path().join("state");
+    config.provisioner.socket = directory.path().join("provisioner.sock");
+    config.provisioner.gateway_user = nix::unistd::Uid::current().to_string();
+    config
+}

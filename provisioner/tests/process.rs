@@ -1,0 +1,97 @@
+//! The program as an operator meets it: its arguments, its exit codes, its start and its end. No Docker.
+#![expect(clippy::unwrap_used, reason = "a test's set-up may panic")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use boxgate_provisioner_api::{Client, Engine, Health};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_boxgate-provisioner"))
+}
+
+fn check(config: &Path) -> Output {
+    program().arg("--config").arg(config).arg("--check-config").output().unwrap()
+}
+
+#[test]
+fn a_good_configuration_is_ok() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("boxgate.toml");
+    fs::write(&file, "box.cpus = 1\n").unwrap();
+    let output = check(&file);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}: ok\n", file.display()));
+}
+
+#[test]
+fn every_fault_is_listed_with_its_line() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("boxgate.toml");
+    fs::write(&file, "[box]\nruntime = \"vm\"\nmemory = \"1 byte\"\n[provisioner]\nport = 7\n").unwrap();
+    let output = check(&file);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for at in ["2: box.runtime: ", "3: box.memory: ", "5: provisioner.port: "] {
+        assert!(said.contains(&format!("{}:{at}", file.display())), "{said}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there() {
+    let output = check(Path::new("/no/such/boxgate.toml"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("/no/such/boxgate.toml: "));
+}
+
+#[tokio::test]
+async fn it_serves_without_docker_and_ends_when_told() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let config = format!(
+        "[provisioner]\nsocket = \"{}\"\nstate_dir = \"{}\"\ndocker_socket = \"{}\"\ngateway_user = \"{}\"\n",
+        path("socket").display(),
+        path("state").display(),
+        path("docker.sock").display(),
+        nix::unistd::Uid::current(),
+    );
+    fs::write(path("boxgate.toml"), config).unwrap();
+    let mut command = program();
+    command.arg("--config").arg(path("boxgate.toml")).args(["--log-format", "json"]).stderr(Stdio::piped());
+    let process = command.spawn().unwrap();
+
+    let health = health(&Client::new(path("socket"))).await;
+    match health.engine {
+        Engine::Unavailable { reason } => assert!(reason.contains("there is no"), "{reason}"),
+        Engine::Ok => panic!("there is no engine"),
+    }
+    assert!(health.isolated);
+
+    kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!path("socket").exists());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.lines().all(|line| line.starts_with(r#"{"timestamp":"#)), "{log}");
+    assert!(log.contains("boxes can be had as soon as it answers"), "{log}");
+}
+
+async fn health(client: &Client) -> Health {
+    let begun = Instant::now();
+    loop {
+        match client.health().await {
+            Ok(health) => return health,
+            Err(fault) => assert!(begun.elapsed() < PATIENCE, "{fault}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
