@@ -129,7 +129,7 @@ fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfig {
             Duration::from_secs(60),
         ),
         max_auth_tries: check.count("gateway.max_auth_tries", raw.max_auth_tries.as_ref(), 6),
-        max_startups: check.count("gateway.max_startups", raw.max_startups.as_ref(), 100),
+        max_startups: check.count("gateway.max_startups", raw.max_startups.as_ref(), 500),
         max_connections: check.count("gateway.max_connections", raw.max_connections.as_ref(), 4096),
     }
 }

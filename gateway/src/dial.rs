@@ -88,7 +88,7 @@ async fn connect(
 
 fn config() -> client::Config {
     client::Config {
-        client_id: SshId::Standard(concat!("SSH-2.0-Boxgate_", env!("CARGO_PKG_VERSION")).into()),
+        client_id: SshId::Standard(relay::IDENTIFICATION.into()),
         limits: relay::rekey_limits(),
         preferred: relay::preferred_upstream(),
         inactivity_timeout: None,

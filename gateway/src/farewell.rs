@@ -1,6 +1,8 @@
 //! The one place that turns errors into text for the person at the terminal: what happened, whether trying
 //! again helps, what to do. OpenSSH prints it as `Received disconnect from …: <text>`.
 
+use std::io;
+
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::ClientError;
 
@@ -27,16 +29,18 @@ pub fn text(error: &OpenError) -> String {
         OpenError::Ensure { source: EnsureError::Provisioner(ClientError::Failed(failure)), .. } => {
             format!("{}. {}", failure.message, failure.remedy)
         }
+        OpenError::Ensure { devbox, source: EnsureError::Provisioner(fault) } if not_allowed(fault) => {
+            format!(
+                "box {devbox}: the gateway may not ask for boxes. Tell your operator: provisioner.gateway_user \
+             in boxgate.toml must be the user that runs boxgate-gateway."
+            )
+        }
         OpenError::Ensure { devbox, source: EnsureError::Provisioner(ClientError::Unreachable { .. }) } => {
             format!(
                 "box {devbox}: the service that makes boxes is not running. Your files are safe. Try again in a \
              minute, then tell your operator to start boxgate-provisioner."
             )
         }
-        OpenError::Ensure { devbox, source: EnsureError::Provisioner(ClientError::Refused(_)) } => format!(
-            "box {devbox}: the gateway may not ask for boxes. Tell your operator: provisioner.gateway_user \
-             in boxgate.toml must be the user that runs boxgate-gateway."
-        ),
         OpenError::Ensure { devbox, .. } => {
             format!(
                 "box {devbox}: the gateway and the provisioner do not understand each other. Tell your operator."
@@ -52,10 +56,17 @@ pub fn text(error: &OpenError) -> String {
     }
 }
 
+/// The provisioner, or the mode of its socket, keeps the gateway out.
+fn not_allowed(fault: &ClientError) -> bool {
+    match fault {
+        ClientError::Refused(_) => true,
+        ClientError::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use boxgate_config::LoginName;
     use boxgate_provisioner_api::{Failure, FailureCode};
 
@@ -77,6 +88,10 @@ mod tests {
             ensure(ClientError::Unreachable {
                 socket: "/run/boxgate/provisioner.sock".into(),
                 source: io::ErrorKind::ConnectionRefused.into(),
+            }),
+            ensure(ClientError::Unreachable {
+                socket: "/run/boxgate/provisioner.sock".into(),
+                source: io::ErrorKind::PermissionDenied.into(),
             }),
             ensure(ClientError::Refused("uid 1000 is not the gateway".to_owned())),
             ensure(ClientError::Protocol("no event of that name".to_owned())),

@@ -1,5 +1,6 @@
 //! `boxgate-gateway`: reads the configuration, starts the server, turns its end into an exit code.
 
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,26 +37,34 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(faults) => return complain(&faults),
+    };
+    if args.check_config {
+        return match writeln!(stdout(), "{}: ok", args.config.display()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    log(args.log_format);
+    match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("boxgate-gateway: {fault:#}");
-            ExitCode::FAILURE
-        }
+        Err(fault) => complain(&format_args!("boxgate-gateway: {fault:#}")),
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
-    let config = Config::load(&args.config).map_err(|faults| anyhow::anyhow!("\n{faults}"))?;
-    if args.check_config {
-        eprintln!("{}: ok", args.config.display());
-        return Ok(());
-    }
+fn complain(fault: &dyn std::fmt::Display) -> ExitCode {
+    // Nobody is left to be told when stderr is closed; the exit code says it too.
+    drop(writeln!(stderr(), "{fault}"));
+    ExitCode::FAILURE
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
     // It reads hostile bytes from anywhere: nothing here needs root, so nothing here gets it.
     if nix::unistd::geteuid().is_root() {
         bail!("refuses to run as root: start it as the user {:?}", config.provisioner.gateway_user);
     }
-    log(args.log_format);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -68,10 +77,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
     match format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
 }

@@ -45,6 +45,11 @@ pub fn pipe(traffic: &Arc<Traffic>) -> (RawLink, RawLink) {
     )
 }
 
+/// What the gateway calls itself on both hops (RFC 4253 §4.2). OpenSSH keeps its own extensions, such as
+/// `eow@openssh.com` which ends `ssh host yes | head -n 1`, for peers whose name begins with `OpenSSH`; both
+/// ends of this pipe understand them. There is no version of OpenSSH in it, since there is none here.
+pub const IDENTIFICATION: &str = concat!("SSH-2.0-OpenSSH_Boxgate_", env!("CARGO_PKG_VERSION"));
+
 /// When a hop begins a new key exchange of its own accord: RFC 4253 §9 says after a gigabyte or an hour.
 #[must_use]
 pub fn rekey_limits() -> Limits {

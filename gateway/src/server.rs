@@ -10,7 +10,7 @@ use boxgate_provisioner_api::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use russh::server;
 use russh::{MethodKind, MethodSet, SshId};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -127,44 +127,42 @@ impl Server {
     }
 }
 
-/// Takes a permit before it accepts: what cannot be served waits in the kernel's backlog, not in memory.
+/// Takes a connection's permit before it accepts: what cannot be served waits in the kernel's backlog, not in
+/// memory. A start-up's permit is taken after, and what gets none is turned away at once: strangers who say
+/// nothing may fill the start-ups, and whoever comes then should learn it and try again, not queue behind them.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
     loop {
         let Ok(connection) = Arc::clone(&shared.connections).acquire_owned().await else { return };
-        let Ok(startup) = Arc::clone(&shared.startups).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let shared = Arc::clone(&shared);
-                let span = info_span!("conn", client = %peer, devbox = tracing::field::Empty);
-                let serve = async move {
-                    serve(stream, peer, shared, startup).await;
-                    drop(connection);
-                };
-                tasks.spawn(serve.instrument(span));
-            }
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(fault) => {
                 error!(%fault, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        }
-    }
-}
-
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
-    startup: tokio::sync::OwnedSemaphorePermit,
-) {
-    match ClientSocket::new(stream) {
-        Ok(socket) => connection::serve(socket, peer, shared, startup).await,
-        Err(fault) => info!(%fault, "gone before it began"),
+        };
+        let Ok(startup) = Arc::clone(&shared.startups).try_acquire_owned() else {
+            info!(client = %peer, "turned away: gateway.max_startups connections are not authenticated yet");
+            // What sshd(8) says then. It fits any socket buffer; a client that is gone need not hear it.
+            drop(stream.try_write(b"Exceeded MaxStartups\r\n"));
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        let span = info_span!("conn", client = %peer, devbox = tracing::field::Empty);
+        let serve = async move {
+            match ClientSocket::new(stream) {
+                Ok(socket) => connection::serve(socket, peer, shared, startup).await,
+                Err(fault) => info!(%fault, "gone before it began"),
+            }
+            drop(connection);
+        };
+        tasks.spawn(serve.instrument(span));
     }
 }
 
 fn ssh_config(keys: Vec<ssh_key::PrivateKey>, max_auth_tries: usize) -> server::Config {
     server::Config {
-        server_id: SshId::Standard(concat!("SSH-2.0-Boxgate_", env!("CARGO_PKG_VERSION")).into()),
+        server_id: SshId::Standard(relay::IDENTIFICATION.into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         // A wrong key of an agent that has five costs nothing; what is limited are the tries.
         auth_rejection_time: Duration::ZERO,

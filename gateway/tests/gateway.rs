@@ -127,7 +127,7 @@ async fn who_leaves_while_her_box_is_made_leaves_nothing_waiting() {
     }
     waiting.kill().await.unwrap();
     // The only permit is free again, so the next client is greeted.
-    assert!(greeting(&gateway).await.starts_with("SSH-2.0-Boxgate"));
+    assert!(greeting(&gateway).await.starts_with("SSH-2.0-OpenSSH_Boxgate"));
 }
 
 #[tokio::test]
@@ -164,4 +164,16 @@ async fn greeting(gateway: &Gateway) -> String {
     let mut line = [0; 32];
     let read = timeout(Duration::from_secs(10), stream.read(&mut line)).await.unwrap().unwrap();
     text(&line[..read])
+}
+
+#[tokio::test]
+async fn a_command_whose_reader_has_seen_enough_ends() {
+    // OpenSSH tells a server that it no longer reads (`eow@openssh.com`) only if the server's name is OpenSSH's.
+    let gateway = Gateway::start(Answer::the_box()).await;
+    let mut ssh = gateway.ssh("alice", "alice");
+    let mut child = ssh.arg("yes").stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 2]).await.unwrap();
+    drop(stdout);
+    timeout(Duration::from_secs(10), child.wait()).await.expect("`yes` goes on").unwrap();
 }
