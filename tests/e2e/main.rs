@@ -1,0 +1,23 @@
+//! What people do with Boxgate, told with the programs that they do it with. One story file for each topic;
+//! the harness is the library of this crate.
+//!
+//! Each needs root, Docker and the built programs, and says so where it is ignored: `./devhost test` runs all.
+//! Stories that change nothing but a user's own files share one devhost; the others start their own.
+#![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
+
+mod bad_input;
+mod boxes_that_fail;
+mod commands;
+mod configuration;
+mod connections;
+mod devhost_script;
+mod first_login;
+mod forwarding;
+mod harness;
+mod load;
+mod neighbours;
+mod restarts;
+mod stampede;
+mod strangers;
+mod terminal;
+mod transfer;
