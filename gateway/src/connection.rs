@@ -37,6 +37,8 @@ use crate::socket::ClientSocket;
 /// How long a client may take to read why it is disconnected.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Characters of a login name that are logged.
+const LOGGED_NAME: usize = 64;
 const RESTARTING: &str = "the gateway is being restarted. Log in again in a moment.";
 
 /// Where the box's link waits until russh says that authentication succeeded.
@@ -49,6 +51,18 @@ struct Front {
     /// Taken by the first verified signature.
     verified: Option<oneshot::Sender<Verified>>,
     link: LinkSlot,
+    /// The connection's span, until the first name that is asked for is in it.
+    unnamed: Option<Span>,
+}
+
+impl Front {
+    /// Puts the name that is asked for into the log, escaped and short: it is whatever a stranger sends.
+    fn name(&mut self, user: &str) {
+        if let Some(span) = self.unnamed.take() {
+            let short: String = user.chars().take(LOGGED_NAME).collect();
+            span.record("login", field::debug(short));
+        }
+    }
 }
 
 /// Somebody proved to hold her key, and asked for `login`.
@@ -60,11 +74,17 @@ struct Verified {
 impl Handler for Front {
     type Error = russh::Error;
 
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        self.name(user);
+        Ok(Auth::reject())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
+        self.name(user);
         let known = self.shared.users.authenticate(user, offer.public_key, self.peer).is_some();
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
@@ -140,7 +160,13 @@ async fn authenticate(
     link: &LinkSlot,
 ) -> Option<(RunningSession<Front>, Verified)> {
     let (verified, proof) = oneshot::channel();
-    let front = Front { shared: Arc::clone(shared), peer, verified: Some(verified), link: Arc::clone(link) };
+    let front = Front {
+        shared: Arc::clone(shared),
+        peer,
+        verified: Some(verified),
+        link: Arc::clone(link),
+        unnamed: Some(Span::current()),
+    };
     let startup = async {
         // Returns when the client has identified itself (RFC 4253 §4.2).
         let mut session = run_stream(Arc::clone(&shared.ssh), socket.clone(), front).await?;

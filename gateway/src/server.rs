@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, field, info, info_span, warn};
 
 use crate::authenticate::Users;
 use crate::authority::Authority;
@@ -148,7 +148,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) 
             continue;
         };
         let shared = Arc::clone(&shared);
-        let span = info_span!("conn", client = %peer, devbox = tracing::field::Empty);
+        let span = info_span!("conn", client = %peer, login = field::Empty, devbox = field::Empty);
         let serve = async move {
             match ClientSocket::new(stream) {
                 Ok(socket) => connection::serve(socket, peer, shared, startup).await,
