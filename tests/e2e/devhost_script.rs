@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxgate_tests::devhost::make_key;
-use boxgate_tests::docker::{Objects, inspect};
+use boxgate_tests::docker::{Objects, docker, inspect};
 use boxgate_tests::local::free_port;
 use boxgate_tests::place::{Place, programs_below};
 use boxgate_tests::{Login, Run, until};
@@ -119,18 +119,22 @@ fn ctrl_c_ends_what_up_started() {
 
 #[test]
 #[ignore = "needs Docker: ./devhost test runs it"]
-fn without_sysbox_up_says_so_and_stops() {
+fn up_isolates_boxes_or_says_what_is_missing_and_stops() {
     let script = Script::new();
-    let runtimes = boxgate_tests::docker::docker(["info", "--format", "{{json .Runtimes}}"]);
-    assert!(
-        !runtimes.contains("sysbox"),
-        "this story is for machines without Sysbox, and here is {runtimes}"
-    );
-    let key = script.login().key.with_extension("pub");
-    let flags = ["up", "--user", "alice", "--key", key.to_str().unwrap(), "--detach"];
-    let said = script.run(&flags).finish().failed().stderr_has("boxes need Sysbox");
-    said.stderr_has("--runtime runc").stderr_has("github.com/nestybox/sysbox");
-    assert_eq!(script.programs(), [""; 0]);
+    let (port, key) = (script.port.to_string(), script.login().key.with_extension("pub"));
+    let flags = ["up", "--user", "alice", "--key", key.to_str().unwrap(), "--port", &port, "--detach"];
+    // Nothing is installed in the middle of the tests: that would restart Docker.
+    let up = script.run(&flags).env("SYSBOX_DEB", "/nonexistent/sysbox.deb").finish();
+    if docker(["info", "--format", "{{json .Runtimes}}"]).contains("sysbox-runc") {
+        assert!(up.succeeded(), "Docker has Sysbox, and yet:\n{up}");
+        assert_eq!(script.ssh("whoami"), "alice");
+        let container = inspect(&format!("{}.alice", script.place.instance()));
+        assert_eq!(container["HostConfig"]["Runtime"], "sysbox-runc");
+    } else {
+        let up = up.failed().stderr_has("boxes need Sysbox").stderr_has("github.com/nestybox/sysbox");
+        up.stderr_has("./devhost up --runtime runc");
+        assert_eq!(script.programs(), [""; 0]);
+    }
 }
 
 #[test]
