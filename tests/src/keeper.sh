@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Keeps a place for the tests that hold the other end of its standard input, and clears it when they are gone,
 # however they ended. What an earlier run left there is cleared first.
 #
