@@ -6,10 +6,10 @@
 //!     └─ grace time is up            └─ no box: the reason, as a disconnect message
 //! ```
 //!
-//! russh drives the protocol and calls [`Front`]; this module's [`serve`] owns the connection's lifetime.
+//! russh drives the protocol and calls `Front`; this module's [`serve`] owns the connection's lifetime.
 //! Between them pass two things: the word that a signature was verified, and, back, the link to relay over.
 //!
-//! Invariant: nothing is asked of the provisioner before [`Front::auth_publickey`], which russh calls only
+//! Invariant: nothing is asked of the provisioner before `Front::auth_publickey`, which russh calls only
 //! with a verified signature (RFC 4252 §7).
 
 use std::net::SocketAddr;
