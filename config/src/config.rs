@@ -34,6 +34,8 @@ pub struct GatewayConfig {
     pub max_startups: usize,
     /// Connections that may exist at once, authenticated or not.
     pub max_connections: usize,
+    /// Authenticated connections kept ready to each box in use, so that logins are quick. May be 0.
+    pub spare_connections: usize,
 }
 
 /// `[provisioner]`: the owner of the boxes.

@@ -46,6 +46,7 @@ pub(crate) struct Gateway {
     pub(crate) max_auth_tries: Option<Field<i64>>,
     pub(crate) max_startups: Option<Field<i64>>,
     pub(crate) max_connections: Option<Field<i64>>,
+    pub(crate) spare_connections: Option<Field<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

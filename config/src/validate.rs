@@ -21,6 +21,9 @@ const PIDS_MIN: i64 = 4096;
 /// Prefix length of one box's network: a gateway address, the box, and room for its own bridges.
 const BOX_PREFIX: u8 = 28;
 
+/// Each spare connection is two processes of the box's sshd.
+const MAX_SPARES: usize = 16;
+
 /// Where a fault is reported while settings are read.
 struct Check<'a> {
     text: &'a str,
@@ -90,6 +93,14 @@ impl Check<'_> {
         })
     }
 
+    fn spares(&mut self, setting: &str, field: Option<&Field<i64>>) -> usize {
+        let remedy = format!("write a whole number from 0 to {MAX_SPARES}, for example 1");
+        self.read(setting, field, 1, &remedy, |number| match usize::try_from(number) {
+            Ok(count @ 0..=MAX_SPARES) => Ok(count),
+            _ => Err(format!("{number} is out of range")),
+        })
+    }
+
     fn flag(&mut self, setting: &str, field: Option<&Field<bool>>) -> bool {
         self.read(setting, field, false, "write true or false", Ok)
     }
@@ -131,6 +142,7 @@ fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfig {
         max_auth_tries: check.count("gateway.max_auth_tries", raw.max_auth_tries.as_ref(), 6),
         max_startups: check.count("gateway.max_startups", raw.max_startups.as_ref(), 500),
         max_connections: check.count("gateway.max_connections", raw.max_connections.as_ref(), 4096),
+        spare_connections: check.spares("gateway.spare_connections", raw.spare_connections.as_ref()),
     }
 }
 

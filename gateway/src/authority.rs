@@ -55,7 +55,7 @@ impl Authority {
         self.key.public_key().to_openssh()
     }
 
-    /// A certificate for `unix_user`, with the key it certifies.
+    /// A certificate for `unix_user` that says who comes, with the key it certifies.
     ///
     /// # Errors
     /// A field that does not fit a certificate.
@@ -64,6 +64,22 @@ impl Authority {
         unix_user: &str,
         principal: &Principal,
     ) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
+        self.sign(unix_user, principal.to_string())
+    }
+
+    /// The same for a connection that is made before anyone has come.
+    ///
+    /// # Errors
+    /// A field that does not fit a certificate.
+    pub fn mint_for_spare(&self, unix_user: &str) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
+        self.sign(unix_user, format!("{unix_user}: spare connection, the gateway's log says for whom"))
+    }
+
+    fn sign(
+        &self,
+        unix_user: &str,
+        key_id: String,
+    ) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut builder = Builder::new_with_random_nonce(
             &mut rand::rng(),
@@ -71,7 +87,7 @@ impl Authority {
             now.saturating_sub(CLOCK_SLACK).as_secs(),
             (now + VALID_FOR).as_secs(),
         )?;
-        builder.cert_type(CertType::User)?.key_id(principal.to_string())?.valid_principal(unix_user)?;
+        builder.cert_type(CertType::User)?.key_id(key_id)?.valid_principal(unix_user)?;
         for extension in EXTENSIONS {
             builder.extension(extension, "")?;
         }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! russh drives the protocol and calls `Front`; this module's [`serve`] owns the connection's lifetime.
-//! Between them pass two things: the word that a signature was verified, and, back, the link to relay over.
+//! Between them pass two things: the word that a signature was verified, and, back, the pipe to relay over.
 //!
 //! Invariant: nothing is asked of the provisioner before `Front::auth_publickey`, which russh calls only
 //! with a verified signature (RFC 4252 §7).
@@ -16,23 +16,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::Endpoint;
+use russh::Disconnect;
 use russh::server::{
     Auth, Handle, Handler, PublicKeyOffer, RunningSession, Session, VerifiedPublicKey, run_stream,
 };
-use russh::{Disconnect, RawLink};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{Span, debug, field, info, warn};
 
-use crate::account::Traffic;
-use crate::dial::{Upstream, dial};
+use crate::dial::{DialError, Lease, Upstream};
 use crate::ensure::{PROGRESS_QUEUE, ensure};
 use crate::farewell::{self, OpenError};
-use crate::relay;
+use crate::relay::ClientEnd;
 use crate::resolve::{Grant, Principal, resolve};
 use crate::server::Shared;
-use crate::socket::ClientSocket;
+use crate::socket::Ender;
 
 /// How long a client may take to read why it is disconnected.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -41,8 +42,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const LOGGED_NAME: usize = 64;
 const RESTARTING: &str = "the gateway is being restarted. Log in again in a moment.";
 
-/// Where the box's link waits until russh says that authentication succeeded.
-type LinkSlot = Arc<Mutex<Option<RawLink>>>;
+/// Where the pipe's end waits until russh says that authentication succeeded.
+type ClientEndSlot = Arc<Mutex<Option<ClientEnd>>>;
 
 /// russh's view of the connection: answers its questions about keys, hands over the link.
 struct Front {
@@ -50,7 +51,7 @@ struct Front {
     peer: SocketAddr,
     /// Taken by the first verified signature.
     verified: Option<oneshot::Sender<Verified>>,
-    link: LinkSlot,
+    end: ClientEndSlot,
     /// The connection's span, until the first name that is asked for is in it.
     unnamed: Option<Span>,
 }
@@ -85,8 +86,15 @@ impl Handler for Front {
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         self.name(user);
-        let known = self.shared.users.authenticate(user, offer.public_key, self.peer).is_some();
-        Ok(if known { Auth::Accept } else { Auth::reject() })
+        let Some(principal) = self.shared.users.authenticate(user, offer.public_key, self.peer) else {
+            return Ok(Auth::reject());
+        };
+        if principal.is_unrestricted()
+            && let Ok(devbox) = DevBoxId::parse(user)
+        {
+            self.shared.spares.expect(&devbox);
+        }
+        Ok(Auth::Accept)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
@@ -99,77 +107,85 @@ impl Handler for Front {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
-        session.set_raw(link.ok_or(russh::Error::Inconsistent)?);
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ClientEnd { link, session_id, .. } = end.ok_or(russh::Error::Inconsistent)?;
+        // It is set once: authentication succeeds once.
+        drop(session_id.set(session.session_id().ok_or(russh::Error::Inconsistent)?.to_vec()));
+        session.set_raw(link);
         Ok(())
     }
 }
 
 /// Serves one client until she or her box is done. `startup` is given back when she is authenticated.
 pub async fn serve(
-    socket: ClientSocket,
+    stream: TcpStream,
+    ender: Ender,
     peer: SocketAddr,
     shared: Arc<Shared>,
     startup: OwnedSemaphorePermit,
 ) {
-    let link = LinkSlot::default();
-    let Some((mut session, Verified { principal, login })) =
-        authenticate(&socket, peer, &shared, &link).await
+    let end = ClientEndSlot::default();
+    let Some((mut session, Verified { principal, login })) = authenticate(stream, peer, &shared, &end).await
     else {
-        return socket.end();
+        return ender.end();
     };
     drop(startup);
     info!(%principal, "authenticated");
 
-    let traffic = Arc::new(Traffic::begin());
+    let since = Instant::now();
     let handle = session.handle();
     let opened = tokio::select! {
-        opened = open(&shared, &handle, principal, &login, &traffic) => opened,
+        opened = open(&shared, &handle, principal, &login) => opened,
         _ = &mut session => return info!("left before the box was ready"),
-        () = shared.stop.cancelled() => return part(session, &socket, RESTARTING).await,
+        () = shared.stop.cancelled() => return part(session, &ender, RESTARTING).await,
     };
-    let (upstream, client_link) = match opened {
+    let (Upstream { client, hold }, lease) = match opened {
         Ok(opened) => opened,
         Err(fault) => {
             warn!(%fault, "no box");
-            return part(session, &socket, &farewell::text(&fault)).await;
+            return part(session, &ender, &farewell::text(&fault)).await;
         }
     };
-    *link.lock().unwrap_or_else(PoisonError::into_inner) = Some(client_link);
+    let traffic = Arc::clone(&client.traffic);
+    *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
     if handle.auth_finish(Auth::Accept).await.is_err() {
         return info!("left before the box was ready");
     }
     info!("relaying");
 
     tokio::select! {
-        ended = &mut session => match ended {
-            Ok(()) => info!(%traffic, "done"),
-            Err(fault) => info!(%traffic, %fault, "cut"),
-        },
-        () = shared.stop.cancelled() => part(session, &socket, RESTARTING).await,
+        ended = &mut session => {
+            let seconds = since.elapsed().as_secs();
+            match ended {
+                Ok(()) => info!(seconds, %traffic, "done"),
+                Err(fault) => info!(seconds, %traffic, %fault, "cut"),
+            }
+        }
+        () = shared.stop.cancelled() => part(session, &ender, RESTARTING).await,
     }
-    drop(upstream);
+    drop(hold);
+    drop(lease);
 }
 
 /// Startup: the handshake, and the keys that the client tries, until one is verified. `None` when the client,
 /// the grace time or the gateway ended it; the log says which.
 async fn authenticate(
-    socket: &ClientSocket,
+    stream: TcpStream,
     peer: SocketAddr,
     shared: &Arc<Shared>,
-    link: &LinkSlot,
+    end: &ClientEndSlot,
 ) -> Option<(RunningSession<Front>, Verified)> {
     let (verified, proof) = oneshot::channel();
     let front = Front {
         shared: Arc::clone(shared),
         peer,
         verified: Some(verified),
-        link: Arc::clone(link),
+        end: Arc::clone(end),
         unnamed: Some(Span::current()),
     };
     let startup = async {
         // Returns when the client has identified itself (RFC 4253 §4.2).
-        let mut session = run_stream(Arc::clone(&shared.ssh), socket.clone(), front).await?;
+        let mut session = run_stream(Arc::clone(&shared.ssh), stream, front).await?;
         tokio::select! {
             biased;
             // The sender goes away with the session, which then says why.
@@ -195,8 +211,7 @@ async fn open(
     handle: &Handle,
     principal: Principal,
     login: &str,
-    traffic: &Arc<Traffic>,
-) -> Result<(Upstream, RawLink), OpenError> {
+) -> Result<(Upstream, Lease), OpenError> {
     let grant = resolve(principal, login)?;
     Span::current().record("devbox", field::display(grant.devbox()));
     let endpoint = ensure_with_progress(shared, handle, &grant).await?;
@@ -204,11 +219,21 @@ async fn open(
         banner(handle, "warning: boxes on this host are not isolated, root in a box is root on the host")
             .await;
     }
-    let (client_link, devbox_link) = relay::pipe(traffic);
-    let upstream = dial(&endpoint, grant.principal(), &shared.authority, devbox_link)
-        .await
-        .map_err(|source| OpenError::Dial { devbox: grant.devbox().clone(), source })?;
-    Ok((upstream, client_link))
+    let lease = shared.spares.lease(grant.devbox(), &endpoint);
+    let upstream = connect(shared, &grant, &endpoint).await;
+    let upstream = upstream.map_err(|source| OpenError::Dial { devbox: grant.devbox().clone(), source })?;
+    Ok((upstream, lease))
+}
+
+/// A connection to the box: a spare one, if its user may do all there and there is one.
+async fn connect(shared: &Shared, grant: &Grant, endpoint: &Endpoint) -> Result<Upstream, DialError> {
+    if grant.principal().is_unrestricted()
+        && let Some(upstream) = shared.spares.take(grant.devbox(), endpoint).await
+    {
+        debug!("took a spare connection");
+        return Ok(upstream);
+    }
+    shared.dialer.dial(endpoint, grant.principal()).await
 }
 
 /// Ensures the box while its progress is shown as authentication banners (RFC 4252 §5.4), which OpenSSH
@@ -235,7 +260,7 @@ async fn banner(handle: &Handle, line: &str) {
 }
 
 /// Says why and ends the connection: a client that does not listen is not waited for.
-async fn part(session: RunningSession<Front>, socket: &ClientSocket, text: &str) {
+async fn part(session: RunningSession<Front>, ender: &Ender, text: &str) {
     let goodbye = async {
         let handle = session.handle();
         let said = handle.disconnect(Disconnect::ByApplication, text.to_owned(), "en".to_owned());
@@ -244,5 +269,5 @@ async fn part(session: RunningSession<Front>, socket: &ClientSocket, text: &str)
     if timeout(FAREWELL, goodbye).await != Ok(true) {
         debug!("the client may not have been told: {text}");
     }
-    socket.end();
+    ender.end();
 }

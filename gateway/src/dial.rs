@@ -6,29 +6,54 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boxgate_provisioner_api::Endpoint;
+use russh::SshId;
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{RawLink, SshId};
-use ssh_key::PublicKey;
+use ssh_key::{Certificate, PrivateKey, PublicKey};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::authority::Authority;
+use crate::relay::{ClientEnd, HostKeys, Pipe};
 use crate::resolve::Principal;
 use crate::{relay, socket};
+
+mod spare;
+
+pub use spare::{Lease, Spares};
 
 /// Boxes are on this host: one that has not authenticated us by then is not going to.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// An authenticated connection to a box, whose packets go over the link that came with it.
+/// An authenticated connection to a box, and the client's end of its pipe. What the box sends before a client
+/// takes it waits there.
 pub struct Upstream {
-    /// Dropping it ends the connection to the box.
+    pub client: ClientEnd,
+    pub hold: Hold,
+}
+
+/// Dropping it ends the connection to the box.
+pub struct Hold {
     _handle: Handle<Pin>,
+}
+
+impl Upstream {
+    /// Whether the box has not ended the connection, as far as anyone knows.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.client.link.is_closed()
+    }
 }
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Upstream")
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
     }
 }
 
@@ -49,39 +74,52 @@ pub enum DialError {
     Ssh(#[from] russh::Error),
 }
 
-/// Connects to the box and authenticates as its user. `link` carries the connection's packets from the
-/// moment the box has accepted us; until somebody takes them from its other end they wait there.
-///
-/// # Errors
-/// A [`DialError`]; nothing of the attempt is left then.
-pub async fn dial(
-    endpoint: &Endpoint,
-    principal: &Principal,
-    authority: &Authority,
-    link: RawLink,
-) -> Result<Upstream, DialError> {
-    timeout(DIAL_TIMEOUT, connect(endpoint, principal, authority, link))
-        .await
-        .map_err(|_| DialError::Timeout)?
+/// Makes connections to boxes.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    authority: Arc<Authority>,
+    host_keys: Arc<HostKeys>,
 }
 
-async fn connect(
-    endpoint: &Endpoint,
-    principal: &Principal,
-    authority: &Authority,
-    link: RawLink,
-) -> Result<Upstream, DialError> {
+impl Dialer {
+    #[must_use]
+    pub fn new(authority: &Arc<Authority>, host_keys: &Arc<HostKeys>) -> Self {
+        Self { authority: Arc::clone(authority), host_keys: Arc::clone(host_keys) }
+    }
+
+    /// Connects to the box and authenticates as its user, for `principal`.
+    ///
+    /// # Errors
+    /// A [`DialError`]; nothing of the attempt is left then.
+    pub async fn dial(&self, endpoint: &Endpoint, principal: &Principal) -> Result<Upstream, DialError> {
+        self.dial_with(endpoint, self.authority.mint(&endpoint.unix_user, principal)?).await
+    }
+
+    /// The same before anyone has come.
+    async fn dial_spare(&self, endpoint: &Endpoint) -> Result<Upstream, DialError> {
+        self.dial_with(endpoint, self.authority.mint_for_spare(&endpoint.unix_user)?).await
+    }
+
+    async fn dial_with(&self, endpoint: &Endpoint, pass: Pass) -> Result<Upstream, DialError> {
+        let dialing = connect(endpoint, pass, relay::pipe(&self.host_keys));
+        timeout(DIAL_TIMEOUT, dialing).await.map_err(|_| DialError::Timeout)?
+    }
+}
+
+/// A certificate and the key that it certifies.
+type Pass = (Arc<PrivateKey>, Certificate);
+
+async fn connect(endpoint: &Endpoint, (key, certificate): Pass, pipe: Pipe) -> Result<Upstream, DialError> {
     let pin = Pin { host_key: PublicKey::from_openssh(&endpoint.host_key)? };
-    let (key, certificate) = authority.mint(&endpoint.unix_user, principal)?;
     let stream = TcpStream::connect(endpoint.address).await?;
     socket::tune(&stream)?;
     let mut handle = match client::connect_stream(Arc::new(config()), stream, pin).await {
         Err(DialError::Ssh(russh::Error::UnknownKey)) => return Err(DialError::HostKey),
         handle => handle?,
     };
-    handle.set_raw(link).await?;
+    handle.set_raw(pipe.devbox).await?;
     match handle.authenticate_openssh_cert(&endpoint.unix_user, key, certificate).await? {
-        AuthResult::Success => Ok(Upstream { _handle: handle }),
+        AuthResult::Success => Ok(Upstream { client: pipe.client, hold: Hold { _handle: handle } }),
         AuthResult::Failure { .. } => Err(DialError::Certificate),
     }
 }

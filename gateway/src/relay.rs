@@ -9,40 +9,64 @@
 //! ```
 //!
 //! Every connection-protocol message (RFC 4250 §4.1.2: 80–127) crosses as it came, so channel numbers,
-//! windows, unknown requests and exit codes are between the real client and the real sshd. One message
-//! does not cross: the box's announcement of its own host keys, which would teach the client to believe a
-//! key that is not the gateway's.
+//! windows, unknown requests and exit codes are between the real client and the real sshd. Host keys alone
+//! are this hop's: [`hostkeys`] says what crosses instead.
 //!
 //! Invariant: a filter looks at a message in passing; it neither waits nor keeps it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use russh::{Limits, Preferred, RawLink, RawVerdict, cipher, compression, kex, mac, raw_pair};
+use russh::{Limits, Preferred, RawLink, cipher, compression, kex, mac, raw_pair};
 
 use crate::account::Traffic;
 
 mod hostkeys;
 
+use hostkeys::Requests;
+pub use hostkeys::{HostKeys, SessionId};
+
 /// Bytes that may wait between the two hops, each way: enough that neither hop idles while the other
 /// writes, little enough that a thousand stalled connections do not matter.
 const PIPE_BYTES: usize = 128 * 1024;
 
-/// The two ends of a pipe: the client's hop and the box's hop. `traffic` counts what enters at each.
+/// One connection's pipe: its two ends, and what it tells and has to be told.
+#[derive(Debug)]
+pub struct Pipe {
+    pub client: ClientEnd,
+    /// For the hop to the box.
+    pub devbox: RawLink,
+}
+
+/// What the client's hop gets of a pipe.
+#[derive(Debug)]
+pub struct ClientEnd {
+    pub link: RawLink,
+    /// To be set when the client's session identifier is known: before that no host key is proven.
+    pub session_id: SessionId,
+    pub traffic: Arc<Traffic>,
+}
+
+/// A new pipe. It may be filled at the box's end before there is a client.
 #[must_use]
-pub fn pipe(traffic: &Arc<Traffic>) -> (RawLink, RawLink) {
-    let (from_client, from_devbox) = (Arc::clone(traffic), Arc::clone(traffic));
-    raw_pair(
+pub fn pipe(host_keys: &Arc<HostKeys>) -> Pipe {
+    let traffic = Arc::<Traffic>::default();
+    let session_id = SessionId::default();
+    let requests = Arc::new(Requests::new(host_keys, &session_id));
+    let (from_client, client_requests) = (Arc::clone(&traffic), Arc::clone(&requests));
+    let from_devbox = Arc::clone(&traffic);
+    let (link, devbox) = raw_pair(
         PIPE_BYTES,
         Box::new(move |message| {
             from_client.count_from_client(message);
-            RawVerdict::Forward
+            client_requests.from_client(message)
         }),
         Box::new(move |message| {
             from_devbox.count_from_devbox(message);
-            if hostkeys::is_announcement(message) { RawVerdict::Drop } else { RawVerdict::Forward }
+            requests.from_devbox(message)
         }),
-    )
+    );
+    Pipe { client: ClientEnd { link, session_id, traffic }, devbox }
 }
 
 /// What the gateway calls itself on both hops (RFC 4253 §4.2). OpenSSH keeps its own extensions, such as

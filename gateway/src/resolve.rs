@@ -24,6 +24,12 @@ impl Principal {
         &self.login
     }
 
+    /// Whether the key may do all that the box's user may.
+    #[must_use]
+    pub fn is_unrestricted(&self) -> bool {
+        true
+    }
+
     #[must_use]
     pub fn key(&self) -> &Fingerprint {
         &self.key

@@ -18,9 +18,11 @@ use tracing::{Instrument, error, field, info, info_span, warn};
 
 use crate::authenticate::Users;
 use crate::authority::Authority;
+use crate::dial::{Dialer, Spares};
 use crate::key_file::KeyFileError;
-use crate::socket::ClientSocket;
-use crate::{connection, host_keys, relay};
+use crate::relay::HostKeys;
+use crate::socket::Ender;
+use crate::{connection, host_keys, relay, socket};
 
 /// How long connections may take to end once the gateway is told to.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -31,7 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Shared {
     pub users: Users,
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
+    pub dialer: Dialer,
+    pub spares: Arc<Spares>,
     pub provisioner: Client,
     pub ssh: Arc<server::Config>,
     pub login_grace_time: Duration,
@@ -59,6 +63,8 @@ pub enum BindError {
     StateDir { dir: std::path::PathBuf, source: io::Error },
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    #[error("cannot announce the host keys: {0}")]
+    HostKeys(#[from] ssh_key::Error),
 }
 
 fn remedy(address: SocketAddr, fault: &io::Error) -> String {
@@ -86,12 +92,17 @@ impl Server {
             let bound = TcpListener::bind(address).await;
             listeners.push(bound.map_err(|source| BindError::Listen { address, source })?);
         }
-        let host_keys = host_keys::load_or_make_all(dir)?;
+        let keys = host_keys::load_or_make_all(dir)?;
+        let host_keys = Arc::new(HostKeys::new(keys.clone())?);
+        let authority = Arc::new(Authority::load_or_make(dir)?);
+        let dialer = Dialer::new(&authority, &host_keys);
         let shared = Shared {
             users: Users::new(config.users),
-            authority: Authority::load_or_make(dir)?,
+            spares: Spares::new(config.gateway.spare_connections, dialer.clone()),
+            dialer,
+            authority,
             provisioner: Client::new(config.provisioner.socket),
-            ssh: Arc::new(ssh_config(host_keys, config.gateway.max_auth_tries)),
+            ssh: Arc::new(ssh_config(keys, config.gateway.max_auth_tries)),
             login_grace_time: config.gateway.login_grace_time,
             startups: Arc::new(Semaphore::new(config.gateway.max_startups)),
             connections: Arc::new(Semaphore::new(config.gateway.max_connections)),
@@ -150,8 +161,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) 
         let shared = Arc::clone(&shared);
         let span = info_span!("conn", client = %peer, login = field::Empty, devbox = field::Empty);
         let serve = async move {
-            match ClientSocket::new(stream) {
-                Ok(socket) => connection::serve(socket, peer, shared, startup).await,
+            match socket::tune(&stream).and_then(|()| Ender::of(&stream)) {
+                Ok(ender) => connection::serve(stream, ender, peer, shared, startup).await,
                 Err(fault) => info!(%fault, "gone before it began"),
             }
             drop(connection);
@@ -179,7 +190,7 @@ fn ssh_config(keys: Vec<ssh_key::PrivateKey>, max_auth_tries: usize) -> server::
     }
 }
 
-/// Each connection needs two descriptors; the soft limit of most systems (1024) is for programs that use
+/// Each connection needs three descriptors; the soft limit of most systems (1024) is for programs that use
 /// `select(2)`.
 fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)

@@ -2,13 +2,9 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 
 /// Silence after which the peer's TCP is probed.
@@ -33,60 +29,20 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
-/// A client's socket, shared between the task that speaks SSH over it and the one that may end it.
-#[derive(Debug, Clone)]
-pub struct ClientSocket(Arc<TcpStream>);
+/// Ends a connection from outside of the task that speaks SSH over it. Holds a descriptor of its own.
+#[derive(Debug)]
+pub struct Ender(Socket);
 
-impl ClientSocket {
+impl Ender {
     /// # Errors
-    /// See [`tune`].
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
-        tune(&stream)?;
-        Ok(Self(Arc::new(stream)))
+    /// No descriptor is left.
+    pub fn of(stream: &TcpStream) -> io::Result<Self> {
+        SockRef::from(stream).try_clone().map(Self)
     }
 
     /// Ends the connection at once, whoever reads or writes it.
     pub fn end(&self) {
         // It fails only when the connection has ended already.
-        drop(SockRef::from(&*self.0).shutdown(Shutdown::Both));
-    }
-}
-
-impl AsyncRead for ClientSocket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
-                Err(fault) => return Poll::Ready(Err(fault)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for ClientSocket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(buf) {
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match SockRef::from(&*self.0).shutdown(Shutdown::Write) {
-            Err(fault) if fault.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(fault)),
-            _ => Poll::Ready(Ok(())),
-        }
+        drop(self.0.shutdown(Shutdown::Both));
     }
 }

@@ -4,11 +4,14 @@
 
 mod support;
 
+use std::fs;
 use std::process::Stdio;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use boxgate_provisioner_api::{Failure, FailureCode};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Answer, Gateway, output, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -176,4 +179,75 @@ async fn a_command_whose_reader_has_seen_enough_ends() {
     stdout.read_exact(&mut [0; 2]).await.unwrap();
     drop(stdout);
     timeout(Duration::from_secs(10), child.wait()).await.expect("`yes` goes on").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_learns_the_gateways_host_keys_and_has_them_proven() {
+    let gateway = Gateway::start(Answer::the_box()).await;
+    // A host must be known before further keys of it are believed (ssh_config(5), UpdateHostKeys).
+    gateway.run("true").await;
+    let mut ssh = gateway.ssh("alice", "alice");
+    // The forwarding asks for a port of the box: its reply must not be taken for the proof, nor the other way round.
+    let learning = ssh
+        .args(["-v", "-o", "UpdateHostKeys=yes", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"])
+        .arg("sleep 2; echo done");
+    let learned = output(learning).await;
+    assert_eq!(text(&learned.stdout), "done\n", "{}", text(&learned.stderr));
+    let mut known: Vec<String> = fs::read_to_string(gateway.path("known_hosts"))
+        .unwrap()
+        .lines()
+        .map(|line| line.split(' ').skip(1).take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    let mut own: Vec<String> = ["ed25519", "ecdsa", "rsa"]
+        .map(|kind| fs::read_to_string(gateway.path(&format!("gateway/ssh_host_{kind}_key.pub"))).unwrap())
+        .iter()
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ").trim().to_owned())
+        .collect();
+    known.sort();
+    own.sort();
+    assert_eq!(known, own, "{}", text(&learned.stderr));
+}
+
+#[tokio::test]
+async fn a_second_login_takes_a_spare_connection_and_off_means_off() {
+    for (settings, spares) in [("", true), ("spare_connections = 0", false)] {
+        let gateway = Gateway::start_with(settings, Answer::the_box()).await;
+        assert_eq!(text(&gateway.run("echo one").await.stdout), "one\n");
+        let accepted = |what: &str| {
+            let log = fs::read_to_string(gateway.path("sshd.log")).unwrap();
+            log.lines().filter(|line| line.contains("Accepted publickey") && line.contains(what)).count()
+        };
+        if spares {
+            eventually("a spare connection", || accepted("spare connection") == 1).await;
+        }
+        assert_eq!(text(&gateway.run("echo two").await.stdout), "two\n");
+        assert_eq!(accepted("SHA256:") - accepted("spare connection"), if spares { 1 } else { 2 });
+        assert_eq!(gateway.asked.load(SeqCst), 2, "each login asks for its box");
+    }
+}
+
+#[tokio::test]
+async fn a_spare_connection_that_has_died_is_not_given() {
+    let gateway = Gateway::start(Answer::the_box()).await;
+    gateway.run("true").await;
+    let spare = || fs::read_to_string(gateway.path("sshd.log")).unwrap().matches("spare connection").count();
+    eventually("a spare connection", || spare() == 1).await;
+    for pid in children(gateway.sshd_pid()) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    assert_eq!(text(&gateway.run("echo alive").await.stdout), "alive\n");
+}
+
+fn children(parent: u32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+async fn eventually(what: &str, done: impl Fn() -> bool) {
+    let waited = timeout(Duration::from_secs(20), async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("no {what} in 20 s"));
 }

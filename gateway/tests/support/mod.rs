@@ -50,7 +50,7 @@ pub(crate) struct Gateway {
     /// Requests that reached the provisioner.
     pub(crate) asked: Arc<AtomicUsize>,
     stop: CancellationToken,
-    _sshd: Child,
+    sshd: Child,
 }
 
 impl Drop for Gateway {
@@ -78,7 +78,7 @@ impl Gateway {
         provisioner(dir.path(), box_address, answer, Arc::clone(&asked));
         let stop = CancellationToken::new();
         tokio::spawn(server.run(stop.clone()));
-        Self { dir, address, asked, stop, _sshd: sshd }
+        Self { dir, address, asked, stop, sshd }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -97,6 +97,10 @@ impl Gateway {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         ssh
+    }
+
+    pub(crate) fn sshd_pid(&self) -> u32 {
+        self.sshd.id().unwrap()
     }
 
     /// Runs a command in the box as alice.
