@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
 
 mod bad_input;
+mod bench;
 mod boxes_that_fail;
 mod commands;
 mod configuration;

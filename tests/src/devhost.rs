@@ -91,8 +91,12 @@ impl Setup {
             provide(&programs().join(name), &directory.join("bin").join(name));
         }
         let mut devhost = Devhost {
-            gateway: Program::new("gateway", gateway_command(&directory, &user), &directory),
-            provisioner: Program::new("provisioner", command(&directory, PROVISIONER), &directory),
+            gateway: Program::new("gateway", gateway_command(&directory, "boxgate.toml", &user), &directory),
+            provisioner: Program::new(
+                "provisioner",
+                command(&directory, PROVISIONER, "boxgate.toml"),
+                &directory,
+            ),
             settings: self.settings,
             users: self.users,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -199,11 +203,34 @@ impl Devhost {
     /// Starts the gateway and waits until it listens.
     #[track_caller]
     pub fn start_gateway(&self) -> SocketAddr {
-        self.gateway.start(|log| {
-            let address =
-                log.split("listening address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-            address.and_then(|address| address.parse().ok()).ok_or_else(|| log.to_owned())
-        })
+        start_listening(&self.gateway)
+    }
+
+    /// Starts one more gateway beside the first: the same boxes, users and keys, another port, and these
+    /// settings in place of the first one's. `name` is its own among the place's programs.
+    ///
+    /// # Errors
+    /// The faults that the gateway finds with these settings, which it may be too old to know.
+    #[track_caller]
+    pub fn gateway_beside(
+        &self,
+        name: &'static str,
+        differing: &[(&str, &str)],
+    ) -> Result<(Program, SocketAddr), String> {
+        let differing = [("gateway.listen", "[\"127.0.0.1:0\"]")].iter().chain(differing);
+        let differing = differing.map(|&(setting, value)| (setting.to_owned(), value.to_owned()));
+        let settings = self.settings.clone().into_iter().chain(differing).collect();
+        let config = format!("{name}.toml");
+        fs::write(self.directory.join(&config), self.config_text(&settings)).unwrap();
+        let check = command(&self.directory, GATEWAY, &config);
+        let checked = Run::new(&check[0]).args(&check[1..]).arg("--check-config").finish();
+        if !checked.succeeded() {
+            return Err(checked.to_string());
+        }
+        let command = gateway_command(&self.directory, &config, &gateway_user());
+        let gateway = Program::new(name, command, &self.directory);
+        let address = start_listening(&gateway);
+        Ok((gateway, address))
     }
 
     /// Starts the provisioner and waits until it answers on its socket.
@@ -225,8 +252,12 @@ impl Devhost {
     }
 
     fn write_config(&self) {
+        fs::write(self.config_file(), self.config_text(&self.settings)).unwrap();
+    }
+
+    fn config_text(&self, settings: &BTreeMap<String, String>) -> String {
         let mut sections = BTreeMap::<&str, String>::new();
-        for (setting, value) in &self.settings {
+        for (setting, value) in settings {
             let (section, name) = setting.split_once('.').unwrap();
             writeln!(sections.entry(section).or_default(), "{name} = {value}").unwrap();
         }
@@ -238,7 +269,7 @@ impl Devhost {
             let key = fs::read_to_string(self.directory.join(format!("keys/{user}.pub"))).unwrap();
             write!(text, "[users.{user}]\nkeys = [{:?}]\n\n", key.trim()).unwrap();
         }
-        fs::write(self.config_file(), text).unwrap();
+        text
     }
 
     /// The gateway's host keys are known from its own files once and for all: every story fails if the gateway
@@ -293,11 +324,12 @@ impl Drop for Shared {
 #[track_caller]
 pub fn programs() -> PathBuf {
     let given = env::var_os("BOXGATE_BIN").map(PathBuf::from);
-    // target/debug/deps/e2e-… is this program.
-    let beside = env::current_exe().unwrap().ancestors().nth(3).map(|target| target.join("release"));
+    // target/debug/deps/e2e-… is this program, or target/release/boxgate-bench.
+    let this = env::current_exe().unwrap();
+    let beside = this.ancestors().skip(2).take(2).map(|target| target.join("release"));
     let has_both =
         |directory: &PathBuf| [GATEWAY, PROVISIONER].iter().all(|name| directory.join(name).exists());
-    let found = given.or(beside).filter(has_both);
+    let found = given.map_or_else(|| beside.collect(), |given| vec![given]).into_iter().find(has_both);
     found.expect(
         "no boxgate-gateway and boxgate-provisioner in $BOXGATE_BIN or in target/release: \
          cargo build --release, or ./devhost test, which does all",
@@ -310,15 +342,24 @@ pub fn gateway_user() -> User {
     find("boxgate").or_else(|| find("nobody")).unwrap()
 }
 
-fn gateway_command(directory: &Path, user: &User) -> Vec<String> {
-    let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
-    let setpriv = ["setpriv".to_owned()].into_iter().chain(ids).chain(["--clear-groups".to_owned()]);
-    setpriv.chain(command(directory, GATEWAY)).collect()
+/// Starts a gateway and waits until it listens.
+#[track_caller]
+fn start_listening(gateway: &Program) -> SocketAddr {
+    gateway.start(|log| {
+        let address = log.split("listening address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        address.and_then(|address| address.parse().ok()).ok_or_else(|| log.to_owned())
+    })
 }
 
-fn command(directory: &Path, program: &str) -> Vec<String> {
+fn gateway_command(directory: &Path, config: &str, user: &User) -> Vec<String> {
+    let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
+    let setpriv = ["setpriv".to_owned()].into_iter().chain(ids).chain(["--clear-groups".to_owned()]);
+    setpriv.chain(command(directory, GATEWAY, config)).collect()
+}
+
+fn command(directory: &Path, program: &str, config: &str) -> Vec<String> {
     let path = |name: &str| directory.join(name).display().to_string();
-    vec![path(&format!("bin/{program}")), "--config".to_owned(), path("boxgate.toml")]
+    vec![path(&format!("bin/{program}")), "--config".to_owned(), path(config)]
 }
 
 /// Makes a program executable for the gateway's user, who may not look into the directory that it was built in.

@@ -83,6 +83,11 @@ impl Program {
         );
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.lock().unwrap().as_ref().map(Child::id)
+    }
+
     pub fn is_running(&self) -> bool {
         matches!(self.child.lock().unwrap().as_mut().map(Child::try_wait), Some(Ok(None)))
     }

@@ -1,0 +1,246 @@
+//! What is measured: one box, asked in every way there is. All of it is in the place of a [`Devhost`], which
+//! removes it.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use boxgate_tests::devhost::make_key;
+use boxgate_tests::local::free_port;
+use boxgate_tests::program::Program;
+use boxgate_tests::{Devhost, Run, Running, Setup, docker, until};
+
+use crate::client::Master;
+use crate::machine;
+use crate::plan::Plan;
+
+/// A way to the box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The box's sshd at its own address.
+    Direct,
+    Gateway,
+    /// A gateway that keeps no spare connections to boxes.
+    Cold,
+    /// `ssh -J` through an sshd on this host.
+    Jump,
+}
+
+impl Peer {
+    /// Those that most figures compare.
+    pub(crate) const USUAL: [Self; 3] = [Self::Direct, Self::Gateway, Self::Jump];
+
+    /// Also what ssh's configuration calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Gateway => "gateway",
+            Self::Cold => "gateway-without-spares",
+            Self::Jump => "jump",
+        }
+    }
+}
+
+/// What a comparison is encrypted with, on every hop that the client sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cipher {
+    Aes128Gcm,
+    ChaCha20,
+}
+
+impl Cipher {
+    pub(crate) const ALL: [Self; 2] = [Self::Aes128Gcm, Self::ChaCha20];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm => "aes128-gcm@openssh.com",
+            Self::ChaCha20 => "chacha20-poly1305@openssh.com",
+        }
+    }
+}
+
+/// The key exchange and the host keys' algorithm of every connection.
+pub(crate) const KEY_EXCHANGE: &str = "curve25519-sha256";
+pub(crate) const HOST_KEY: &str = "ssh-ed25519";
+
+const USER: &str = "alice";
+/// Has no shell, and needs none to be passed on to the box.
+const BASTION_USER: &str = "nobody";
+
+/// One box and the ways to it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Keeps alice logged in: her first login starts services in the box, and her last one's end stops them.
+    _anchor: Master,
+    _bastion: Running,
+    cold: Program,
+    pub(crate) devhost: Devhost,
+    /// Whether this version knows spare connections, so that [`Peer::Cold`] differs from [`Peer::Gateway`].
+    pub(crate) has_spares: bool,
+    directory: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn start(plan: &Plan) -> Self {
+        let setup = Setup::of(&[USER]);
+        // Limits are not what is measured: a thousand shells have to fit, and no processor is kept back.
+        let memory = (machine::memory_total() / 10 * 7).min(12 << 30) >> 20;
+        let setup = setup.set("box.memory", &format!("\"{memory}MiB\""));
+        let devhost = setup.set("box.cpus", &machine::cores().to_string()).start();
+        let directory = devhost.directory().join("bench");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
+        let alice = devhost.login(USER);
+        alice.ssh("mkdir -p -m 700 .ssh && cat >.ssh/authorized_keys").input(public_key(&alice.key)).ok();
+        let (cold, cold_address, has_spares) = gateway_without_spares(&devhost);
+        let (bastion, bastion_port) = bastion(&directory, &alice.key);
+        let box_address = box_address(&devhost);
+        let hosts = Hosts { devhost: &devhost, directory: &directory, cold: cold_address, bastion_port };
+        hosts.write(&box_address);
+        let anchor = Master::open_with(&directory, Peer::Direct, Cipher::Aes128Gcm, "anchor");
+        let site = Self { _anchor: anchor, _bastion: bastion, cold, devhost, has_spares, directory };
+        site.make_files(plan);
+        site
+    }
+
+    fn make_files(&self, plan: &Plan) {
+        // Sparse: read from memory, not from a disk.
+        self.run(&format!("truncate -s {} sftp-file", plan.sftp_bytes));
+    }
+
+    /// Runs a command in the box that is no part of a measurement.
+    pub(crate) fn run(&self, command: &str) -> String {
+        self.devhost.login(USER).ssh(command).ok().text()
+    }
+
+    /// The process of a peer that is a gateway.
+    pub(crate) fn gateway_pid(&self, peer: Peer) -> u32 {
+        let program = if peer == Peer::Cold { &self.cold } else { &self.devhost.gateway };
+        program.pid().expect("a running gateway")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `ssh`, to be followed by options and what [`Peer::name`] says.
+    pub(crate) fn ssh(&self, cipher: Cipher) -> Command {
+        ssh(&self.directory, cipher)
+    }
+}
+
+/// See [`Site::ssh`].
+pub(crate) fn ssh(directory: &Path, cipher: Cipher) -> Command {
+    let mut command = Command::new("ssh");
+    command.arg("-F").arg(config_file(directory, cipher)).env_remove("SSH_AUTH_SOCK");
+    command
+}
+
+pub(crate) fn config_file(directory: &Path, cipher: Cipher) -> PathBuf {
+    directory.join(cipher.name().split('@').next().unwrap())
+}
+
+fn gateway_without_spares(devhost: &Devhost) -> (Program, SocketAddr, bool) {
+    let name = "gateway-without-spares";
+    match devhost.gateway_beside(name, &[("gateway.spare_connections", "0")]) {
+        Ok((program, address)) => (program, address, true),
+        Err(fault) if fault.contains("gateway.spare_connections: is not a setting") => {
+            let (program, address) = devhost.gateway_beside(name, &[]).unwrap();
+            (program, address, false)
+        }
+        Err(fault) => panic!("no gateway without spare connections: {fault}"),
+    }
+}
+
+/// An sshd of this host that passes connections on, and nothing else.
+fn bastion(directory: &Path, key: &Path) -> (Running, u16) {
+    // sshd insists on it, and on a machine without a running sshd nothing else makes it.
+    fs::create_dir_all("/run/sshd").unwrap();
+    make_key(&directory.join("bastion_key"));
+    fs::write(directory.join("bastion_users"), public_key(key)).unwrap();
+    let (port, place) = (free_port(), directory.display());
+    let config = directory.join("bastion_config");
+    let settings = format!(
+        "ListenAddress 127.0.0.1:{port}\nHostKey {place}/bastion_key\nPidFile {place}/bastion.pid\n\
+         AuthorizedKeysFile {place}/bastion_users\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\nMaxStartups 1000\nMaxSessions 1000\nAllowUsers {BASTION_USER}\nUseDNS no\n"
+    );
+    fs::write(&config, settings).unwrap();
+    let sshd = Run::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(&config).start();
+    until("the bastion", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|fault| fault.to_string())
+    });
+    (sshd, port)
+}
+
+fn box_address(devhost: &Devhost) -> String {
+    let container = docker::inspect(&devhost.container(USER));
+    let networks = container["NetworkSettings"]["Networks"].as_object().unwrap();
+    let address = networks.values().find_map(|network| network["IPAddress"].as_str());
+    address.expect("the box's address").to_owned()
+}
+
+fn public_key(key: &Path) -> String {
+    fs::read_to_string(key.with_extension("pub")).unwrap()
+}
+
+/// What ssh's configuration is made of.
+struct Hosts<'a> {
+    devhost: &'a Devhost,
+    directory: &'a Path,
+    cold: SocketAddr,
+    bastion_port: u16,
+}
+
+impl Hosts<'_> {
+    fn write(&self, box_address: &str) {
+        let alice = self.devhost.login(USER);
+        let box_key = alice.ssh("cat /etc/boxgate/ssh_host_ed25519_key.pub").ok().text();
+        let gateway_key = public_key(&self.devhost.directory().join("gateway/ssh_host_ed25519_key"));
+        let bastion_key = public_key(&self.directory.join("bastion_key"));
+        let known = format!("box {box_key}\ngateway {gateway_key}\nbastion {bastion_key}\n");
+        fs::write(self.directory.join("known_hosts"), known).unwrap();
+        for cipher in Cipher::ALL {
+            fs::write(config_file(self.directory, cipher), self.config(cipher, box_address, &alice.key))
+                .unwrap();
+        }
+    }
+
+    /// `ssh -J` starts a second ssh, which heeds the same file but no option of the first one's.
+    fn config(&self, cipher: Cipher, box_address: &str, key: &Path) -> String {
+        let gateway = self.devhost.address().port();
+        let hosts = [
+            (Peer::Direct.name(), box_address, 22, "box", USER),
+            (Peer::Gateway.name(), "127.0.0.1", gateway, "gateway", USER),
+            (Peer::Cold.name(), "127.0.0.1", self.cold.port(), "gateway", USER),
+            (Peer::Jump.name(), box_address, 22, "box", USER),
+            ("bastion", "127.0.0.1", self.bastion_port, "bastion", BASTION_USER),
+        ];
+        let mut text = String::new();
+        for (host, name, port, key_of, user) in hosts {
+            writeln!(
+                text,
+                "Host {host}\n HostName {name}\n Port {port}\n HostKeyAlias {key_of}\n User {user}"
+            )
+            .unwrap();
+        }
+        let directory = self.directory.display();
+        write!(
+            text,
+            "Host {}\n ProxyJump bastion\nHost *\n IgnoreUnknown ObscureKeystrokeTiming\n ObscureKeystrokeTiming no\n \
+             KexAlgorithms {KEY_EXCHANGE}\n Ciphers {}\n HostKeyAlgorithms {HOST_KEY}\n IdentityFile {}\n \
+             IdentitiesOnly yes\n IdentityAgent none\n UserKnownHostsFile {directory}/known_hosts\n \
+             GlobalKnownHostsFile none\n StrictHostKeyChecking yes\n BatchMode yes\n LogLevel ERROR\n \
+             Compression no\n ControlPath {directory}/%n.sock\n",
+            Peer::Jump.name(),
+            cipher.name(),
+            key.display(),
+        )
+        .unwrap();
+        text
+    }
+}
