@@ -60,7 +60,7 @@ impl fmt::Display for Statistic {
 pub(crate) enum Goal {
     AtMostTimes(f64, Peer),
     AtLeastTimes(f64, Peer),
-    AtMostMore(f64, Peer),
+    MoreByAtMost(f64, Peer),
     AtMost(f64),
 }
 
@@ -135,7 +135,7 @@ impl Figure {
                 let ratio = own / other(peer);
                 (ratio, times(ratio, peer), format!("≥ {limit}"), ratio >= limit)
             }
-            Goal::AtMostMore(limit, peer) => {
+            Goal::MoreByAtMost(limit, peer) => {
                 let more = own - other(peer);
                 let seen = format!("{} {more:+.2} {}", peer.name(), self.unit);
                 (more, seen, format!("≤ +{limit}"), more <= limit)
@@ -183,8 +183,11 @@ mod tests {
 
     fn figure(direct: &[f64], gateway: &[f64]) -> Figure {
         let mut figure = Figure::new("login", "ms", "", &[Peer::Direct, Peer::Gateway]);
-        direct.iter().for_each(|&value| figure.push(Peer::Direct, value));
-        gateway.iter().for_each(|&value| figure.push(Peer::Gateway, value));
+        for (peer, values) in [(Peer::Direct, direct), (Peer::Gateway, gateway)] {
+            for &value in values {
+                figure.push(peer, value);
+            }
+        }
         figure
     }
 
@@ -202,7 +205,9 @@ mod tests {
         let met = |goal| figure.judge(Statistic::Median, goal).met;
         assert!(met(Goal::AtMostTimes(0.5, Peer::Direct)) && !met(Goal::AtMostTimes(0.49, Peer::Direct)));
         assert!(met(Goal::AtLeastTimes(0.5, Peer::Direct)) && !met(Goal::AtLeastTimes(0.51, Peer::Direct)));
-        assert!(met(Goal::AtMostMore(-10.0, Peer::Direct)) && !met(Goal::AtMostMore(-11.0, Peer::Direct)));
+        assert!(
+            met(Goal::MoreByAtMost(-10.0, Peer::Direct)) && !met(Goal::MoreByAtMost(-11.0, Peer::Direct))
+        );
         assert!(met(Goal::AtMost(10.0)) && !met(Goal::AtMost(9.9)));
     }
 

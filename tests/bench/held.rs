@@ -77,11 +77,9 @@ async fn open_all(target: &Target, count: usize) -> Vec<(Handle<Pin>, Channel<Ms
 }
 
 async fn shell(target: Target) -> (Handle<Pin>, Channel<Msg>) {
-    match timeout(LOGIN_WITHIN, try_shell(&target)).await {
-        Ok(Ok(open)) => open,
-        Ok(Err(fault)) => panic!("a connection to hold: {fault}"),
-        Err(_) => panic!("a connection to hold: no shell within {LOGIN_WITHIN:?}"),
-    }
+    let open =
+        timeout(LOGIN_WITHIN, try_shell(&target)).await.expect("a connection to hold has a shell in time");
+    open.unwrap_or_else(|fault| panic!("a connection to hold: {fault}"))
 }
 
 async fn try_shell(target: &Target) -> Result<(Handle<Pin>, Channel<Msg>), russh::Error> {

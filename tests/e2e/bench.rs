@@ -49,7 +49,7 @@ fn a_quick_bench_measures_every_figure() {
     let figures = kept["figures"].as_array().unwrap();
     let finite = |figure: &Value| {
         let medians = figure["peers"].as_object().unwrap().values().map(|peer| peer["median"].as_f64());
-        medians.clone().count() > 0 && medians.flatten().all(|median| median.is_finite())
+        medians.clone().count() > 0 && medians.flatten().all(f64::is_finite)
     };
     assert!(figures.len() >= 17 && figures.iter().all(finite), "kept figures: {kept:#}");
     assert!(

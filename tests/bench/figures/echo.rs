@@ -34,7 +34,7 @@ pub(super) fn idle(context: &Context<'_>) -> Vec<Figure> {
     take_turns(plan.keys * plan.idle_rounds, &mut keyboards, |number, (peer, keyboard)| {
         figure.push(*peer, press(keyboard, number));
     });
-    vec![figure.judged(Statistic::Median, &[Goal::AtMostMore(0.1, Peer::Direct)])]
+    vec![figure.judged(Statistic::Median, &[Goal::MoreByAtMost(0.1, Peer::Direct)])]
 }
 
 fn press(keyboard: &mut Keyboard, number: usize) -> f64 {
