@@ -33,6 +33,7 @@ pub(crate) fn try_time(
     if status.success() {
         return Ok(took);
     }
+    guard::after_failure();
     let said = fs::read_to_string(errors).unwrap_or_default();
     let last = said.lines().last().unwrap_or("nothing");
     Err(format!("{command:?} ended with {status} after {took:?}; last on standard error: {last}"))
@@ -130,7 +131,10 @@ impl Background {
 
     /// Panics when it has ended by itself.
     pub(crate) fn assert_running(&mut self, what: &str) {
-        assert!(matches!(self.0.try_wait(), Ok(None)), "{what} has ended by itself");
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            guard::after_failure();
+            panic!("{what} has ended by itself");
+        }
     }
 }
 

@@ -3,10 +3,9 @@
 //! The first signal lets the measurement under way fail or end, and then everything is dropped and so removed;
 //! a second one ends the process at once, and the place's keeper removes all by itself.
 
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
 use std::time::Duration;
+use std::{panic, process, thread};
 
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +47,21 @@ fn ask_to_end() {
     eprintln!("bench: ending");
 }
 
-/// A step begins: the time for it starts anew. Panics when the bench was told to end.
+pub(crate) fn told_to_end() -> bool {
+    SIGNALLED.load(Relaxed)
+}
+
+/// A step begins: the time for it starts anew. Unwinds, without a word, when the bench was told to end.
 pub(crate) fn step() {
     STILL.store(0, Relaxed);
-    assert!(!SIGNALLED.load(Relaxed), "told to end");
+    if told_to_end() {
+        panic::resume_unwind(Box::new("told to end"));
+    }
+}
+
+/// To be called when a client has failed, before that is told: the terminal's Ctrl-C reaches clients too, and
+/// maybe first.
+pub(crate) fn after_failure() {
+    thread::sleep(Duration::from_millis(50));
+    step();
 }

@@ -55,7 +55,10 @@ impl Keyboard {
         self.terminal.write_all(b"x").unwrap();
         let echo = self.read_byte();
         let took = watch.elapsed();
-        assert_eq!(echo, Some(b'x'), "the key's echo");
+        if echo != Some(b'x') {
+            guard::after_failure();
+            panic!("{echo:?} is not the key's echo");
+        }
         took
     }
 

@@ -34,8 +34,11 @@
     reason = "measured quantities are far below 2^52"
 )]
 
+use std::{panic, process};
+
 use clap::Parser;
 
+use crate::figure::Figure;
 use crate::figures::{Context, GROUPS};
 use crate::plan::{Args, Plan};
 
@@ -60,14 +63,28 @@ fn main() {
     eprintln!("starting a box, the gateways and a bastion");
     let site = site::Site::start(&plan);
     let context = Context { site: &site, plan: &plan };
-    let mut figures = Vec::new();
-    for group in GROUPS.iter().filter(|group| args.wants(group.name)) {
-        eprintln!("measuring {}: {}", group.name, group.what);
-        figures.extend((group.measure)(&context));
-    }
+    let measured = panic::catch_unwind(|| measure(&context, &args));
+    let figures = match measured {
+        Ok(figures) => figures,
+        // The site's end is no failure's then, which would show its logs.
+        Err(_) if guard::told_to_end() => {
+            drop(site);
+            process::exit(130);
+        }
+        Err(fault) => panic::resume_unwind(fault),
+    };
     let facts = machine::facts(&site, &plan, &before);
     print!("{}", report::table(&figures, &facts));
     let file = args.json_file();
     report::write(&file, &figures, &facts);
     println!("\nkept in {}", file.display());
+}
+
+fn measure(context: &Context<'_>, args: &Args) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for group in GROUPS.iter().filter(|group| args.wants(group.name)) {
+        eprintln!("measuring {}: {}", group.name, group.what);
+        figures.extend((group.measure)(context));
+    }
+    figures
 }

@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 use std::sync::Barrier;
-use std::thread;
 use std::time::Duration;
+use std::{panic, thread};
 
 use super::{Context, milliseconds, take_turns};
 use crate::client::try_time;
@@ -56,6 +56,9 @@ fn crowd(site: &Site, peer: Peer, count: usize) -> Vec<Result<Duration, String>>
     };
     thread::scope(|scope| {
         let logins: Vec<_> = (0..count).map(|_| scope.spawn(login)).collect();
-        logins.into_iter().map(|login| login.join().unwrap()).collect()
+        logins
+            .into_iter()
+            .map(|login| login.join().unwrap_or_else(|fault| panic::resume_unwind(fault)))
+            .collect()
     })
 }
