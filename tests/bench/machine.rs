@@ -80,7 +80,6 @@ pub(crate) fn facts(site: &Site, plan: &Plan, before: &Look) -> Value {
         "date": date(),
         "revision": revision(),
         "quick": plan.quick,
-        "spare_connections": if site.has_spares { "as configured by default" } else { "not known to this version" },
         "algorithms": {
             "key_exchange": KEY_EXCHANGE, "host_key": HOST_KEY, "cipher_unless_named": Cipher::Aes128Gcm.name(),
         },

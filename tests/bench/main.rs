@@ -34,7 +34,7 @@
     reason = "measured quantities are far below 2^52"
 )]
 
-use std::{panic, process};
+use std::panic::{self, AssertUnwindSafe};
 
 use clap::Parser;
 
@@ -63,13 +63,13 @@ fn main() {
     eprintln!("starting a box, the gateways and a bastion");
     let site = site::Site::start(&plan);
     let context = Context { site: &site, plan: &plan };
-    let measured = panic::catch_unwind(|| measure(&context, &args));
+    let measured = panic::catch_unwind(AssertUnwindSafe(|| measure(&context, &args)));
     let figures = match measured {
         Ok(figures) => figures,
         // The site's end is no failure's then, which would show its logs.
         Err(_) if guard::told_to_end() => {
             drop(site);
-            process::exit(130);
+            std::process::exit(130)
         }
         Err(fault) => panic::resume_unwind(fault),
     };

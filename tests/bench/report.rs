@@ -95,7 +95,6 @@ fn notes(figures: &[Figure], facts: &Value) -> String {
             fact("/algorithms/cipher_unless_named"),
             fact("/versions/box_sshd")
         ),
-        format!("spare connections: {}", fact("/spare_connections")),
     ] {
         writeln!(text, "{lines}").unwrap();
     }

@@ -79,8 +79,6 @@ pub(crate) struct Site {
     _bastion: Running,
     cold: Program,
     pub(crate) devhost: Devhost,
-    /// Whether this version knows spare connections, so that [`Peer::Cold`] differs from [`Peer::Gateway`].
-    pub(crate) has_spares: bool,
     directory: PathBuf,
 }
 
@@ -96,13 +94,14 @@ impl Site {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
         let alice = devhost.login(USER);
         alice.ssh("mkdir -p -m 700 .ssh && cat >.ssh/authorized_keys").input(public_key(&alice.key)).ok();
-        let (cold, cold_address, has_spares) = gateway_without_spares(&devhost);
+        let (cold, cold_address) =
+            devhost.gateway_beside(Peer::Cold.name(), &[("gateway.spare_connections", "0")]);
         let (bastion, bastion_port) = bastion(&directory, &alice.key);
         let box_address = box_address(&devhost);
         let hosts = Hosts { devhost: &devhost, directory: &directory, cold: cold_address, bastion_port };
         hosts.write(&box_address);
         let anchor = Master::open_with(&directory, Peer::Direct, Cipher::Aes128Gcm, "anchor");
-        let site = Self { _anchor: anchor, _bastion: bastion, cold, devhost, has_spares, directory };
+        let site = Self { _anchor: anchor, _bastion: bastion, cold, devhost, directory };
         site.make_files(plan);
         site
     }
@@ -142,18 +141,6 @@ pub(crate) fn ssh(directory: &Path, cipher: Cipher) -> Command {
 
 pub(crate) fn config_file(directory: &Path, cipher: Cipher) -> PathBuf {
     directory.join(cipher.name().split('@').next().unwrap())
-}
-
-fn gateway_without_spares(devhost: &Devhost) -> (Program, SocketAddr, bool) {
-    let name = "gateway-without-spares";
-    match devhost.gateway_beside(name, &[("gateway.spare_connections", "0")]) {
-        Ok((program, address)) => (program, address, true),
-        Err(fault) if fault.contains("gateway.spare_connections: is not a setting") => {
-            let (program, address) = devhost.gateway_beside(name, &[]).unwrap();
-            (program, address, false)
-        }
-        Err(fault) => panic!("no gateway without spare connections: {fault}"),
-    }
 }
 
 /// An sshd of this host that passes connections on, and nothing else.

@@ -17,7 +17,7 @@ pub(super) fn held(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let what = format!("growth of the gateway per idle connection, {} held", plan.held);
     let mut figure = Figure::new("memory", "KiB", what, &[Peer::Gateway]);
-    let (gateway, address) = site.devhost.gateway_beside("gateway-for-memory", &[]).unwrap();
+    let (gateway, address) = site.devhost.gateway_beside("gateway-for-memory", &[]);
     let alice = site.devhost.login("alice");
     let host_key = site.devhost.directory().join("gateway/ssh_host_ed25519_key.pub");
     let target = Target::new(address, "alice", &alice.key, &host_key);
