@@ -71,8 +71,10 @@ pub fn pipe(host_keys: &Arc<HostKeys>) -> Pipe {
 
 /// What the gateway calls itself on both hops (RFC 4253 §4.2). OpenSSH keeps its own extensions, such as
 /// `eow@openssh.com` which ends `ssh host yes | head -n 1`, for peers whose name begins with `OpenSSH`; both
-/// ends of this pipe understand them. There is no version of OpenSSH in it, since there is none here.
-pub const IDENTIFICATION: &str = concat!("SSH-2.0-OpenSSH_Boxgate_", env!("CARGO_PKG_VERSION"));
+/// ends of this pipe understand them. Others, npm's ssh2 and libssh among them, look for a version behind it and
+/// take a peer without one for too old for OpenSSH's extensions: the one here is that of whose behaviour the
+/// gateway's own hops have.
+pub const IDENTIFICATION: &str = concat!("SSH-2.0-OpenSSH_9.9_Boxgate_", env!("CARGO_PKG_VERSION"));
 
 /// When a hop begins a new key exchange of its own accord: RFC 4253 §9 says after a gigabyte or an hour.
 #[must_use]

@@ -130,7 +130,7 @@ async fn who_leaves_while_her_box_is_made_leaves_nothing_waiting() {
     }
     waiting.kill().await.unwrap();
     // The only permit is free again, so the next client is greeted.
-    assert!(greeting(&gateway).await.starts_with("SSH-2.0-OpenSSH_Boxgate"));
+    assert!(greeting(&gateway).await.starts_with("SSH-2.0-OpenSSH_9.9_Boxgate"));
 }
 
 #[tokio::test]
