@@ -49,6 +49,7 @@ impl Script {
     fn login(&self) -> Login {
         Login {
             name: "alice".into(),
+            host: "127.0.0.1".into(),
             key: self.place.directory().join("alice"),
             known_hosts: self.place.directory().join("known_hosts"),
             port: self.port,

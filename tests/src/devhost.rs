@@ -160,6 +160,7 @@ impl Devhost {
     pub fn login_with_key_of(&self, login: &str, owner: &str) -> Login {
         Login {
             name: login.into(),
+            host: self.address.ip().to_string(),
             key: self.directory.join("keys").join(owner),
             known_hosts: self.directory.join("known_hosts"),
             port: self.address.port(),

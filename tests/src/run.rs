@@ -327,6 +327,14 @@ impl Finished {
         lossy(&self.stderr)
     }
 
+    /// Its exit code, or the signal that ended it.
+    pub fn status_text(&self) -> String {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => code.to_string(),
+            (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+        }
+    }
+
     pub fn succeeded(&self) -> bool {
         self.status.success()
     }

@@ -1,4 +1,4 @@
-//! OpenSSH's own clients, and rsync over them, as somebody who logs in at a gateway.
+//! OpenSSH's own clients, and rsync over them, as somebody who logs in.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use crate::run::Run;
 pub struct Login {
     /// What stands before the `@`, whatever it is.
     pub name: OsString,
+    /// The server's address: the gateway's, or a box's own when what differs is the question.
+    pub host: String,
     pub key: PathBuf,
     pub known_hosts: PathBuf,
     pub port: u16,
@@ -33,7 +35,8 @@ impl Login {
 
     /// Copies between paths of which those in the box begin with a colon.
     pub fn scp(&self, options: &[&str], from: &str, to: &str) -> Run {
-        let place = |path: &str| if path.starts_with(':') { self.host() + path } else { path.to_owned() };
+        let place =
+            |path: &str| if path.starts_with(':') { self.destination() + path } else { path.to_owned() };
         let run = Run::new("scp").args(options).args(self.options()).arg("-P").arg(self.port.to_string());
         run.args([place(from), place(to)])
     }
@@ -42,13 +45,14 @@ impl Login {
     pub fn sftp(&self, batch: &str) -> Run {
         let run =
             Run::new("sftp").args(["-b", "-"]).args(self.options()).arg("-P").arg(self.port.to_string());
-        run.arg(self.host()).input(batch)
+        run.arg(self.destination()).input(batch)
     }
 
     /// Like [`Login::scp`], by rsync.
     pub fn rsync(&self, options: &[&str], from: &str, to: &str) -> Run {
         let words: Vec<_> = self.options().into_iter().map(|word| word.into_string().unwrap()).collect();
-        let place = |path: &str| if path.starts_with(':') { self.host() + path } else { path.to_owned() };
+        let place =
+            |path: &str| if path.starts_with(':') { self.destination() + path } else { path.to_owned() };
         let shell = format!("ssh -p {} {}", self.port, words.join(" "));
         Run::new("rsync").args(options).arg("-e").arg(shell).args([place(from), place(to)])
     }
@@ -58,7 +62,7 @@ impl Login {
         let mut words: Vec<OsString> = options.into_iter().map(Into::into).collect();
         words.extend(self.options());
         words.extend(["-p".into(), self.port.to_string().into()]);
-        words.extend(["-l".into(), self.name.clone(), "127.0.0.1".into()]);
+        words.extend(["-l".into(), self.name.clone(), self.host.clone().into()]);
         words
     }
 
@@ -71,8 +75,9 @@ impl Login {
     /// A block of ssh's configuration file.
     pub fn config_block(&self, host: &str) -> String {
         format!(
-            "Host {host}\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
+            "Host {host}\n  HostName {}\n  Port {}\n  User {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
              UserKnownHostsFile {}\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n",
+            self.host,
             self.port,
             self.name.display(),
             self.key.display(),
@@ -84,8 +89,9 @@ impl Login {
         Run::new(program).args(self.words(options))
     }
 
-    fn host(&self) -> String {
-        format!("{}@127.0.0.1", self.name.display())
+    /// `alice@127.0.0.1`.
+    pub fn destination(&self) -> String {
+        format!("{}@{}", self.name.display(), self.host)
     }
 
     /// Nothing of whoever runs the tests: no configuration, no agent, no key but this one. Lines that the
