@@ -22,6 +22,7 @@ use russh::{Limits, Preferred, RawLink, cipher, compression, kex, mac, raw_pair}
 use crate::account::Traffic;
 
 mod hostkeys;
+pub mod tap;
 
 use hostkeys::Requests;
 pub use hostkeys::{HostKeys, SessionId};

@@ -18,6 +18,7 @@ mod harness;
 mod load;
 mod neighbours;
 mod restarts;
+mod stalls;
 mod stampede;
 mod strangers;
 mod terminal;
