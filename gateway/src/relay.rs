@@ -118,7 +118,13 @@ pub fn preferred_downstream() -> Preferred {
             cipher::AES_192_CTR,
             cipher::AES_128_CTR,
         ]),
-        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
+        // The last two are for libssh2 before 1.11, curl's on many a machine, and for dropbear: they have no other.
+        mac: Cow::Borrowed(&[
+            mac::HMAC_SHA256_ETM,
+            mac::HMAC_SHA512_ETM,
+            mac::HMAC_SHA256,
+            mac::HMAC_SHA512,
+        ]),
         compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
         ..Preferred::DEFAULT
     }
