@@ -12,10 +12,16 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 mod asyncssh;
+mod audit;
 mod driver;
+mod dropbear;
+mod fidelity;
+mod files;
 mod go;
 mod openssh;
 mod paramiko;
+mod putty;
 mod servers;
 mod ssh2;
 mod table;
+mod tools;

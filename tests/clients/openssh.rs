@@ -42,7 +42,7 @@ const CASES: &[Case] = &[
     ),
     (
         "an unknown subsystem",
-        |server| said(server.login.ssh_with(["-s"], "no-such").finish()),
+        |server| said(&server.login.ssh_with(["-s"], "no-such").finish()),
         "255: subsystem request failed on channel 0",
     ),
     (
@@ -112,7 +112,7 @@ const CASES: &[Case] = &[
         "a stranger's key",
         |server| {
             let login = boxgate_tests::Login { key: server.wrong_key.clone(), ..server.login.clone() };
-            said(login.ssh("true").finish()).replace(&login.destination(), "alice@server")
+            said(&login.ssh("true").finish()).replace(&login.destination(), "alice@server")
         },
         "255: alice@server: Permission denied (publickey).",
     ),
@@ -146,7 +146,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The exit code and the last line of standard error.
-fn said(done: Finished) -> String {
+fn said(done: &Finished) -> String {
     format!(
         "{}: {}",
         done.status_text(),
@@ -160,7 +160,7 @@ fn each(server: &Server, option: &str, values: &[&str]) -> String {
     let fails = |value: &&str| {
         let done =
             server.login.ssh_with(["-o", &format!("{option}={value}")], "cat").input(sent.clone()).finish();
-        if done.stdout == sent { None } else { Some(format!("{value} {}", said(done))) }
+        if done.stdout == sent { None } else { Some(format!("{value} {}", said(&done))) }
     };
     values.iter().filter_map(fails).collect::<Vec<_>>().join("; ")
 }

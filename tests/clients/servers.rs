@@ -1,5 +1,5 @@
 //! The two servers that clients are to find alike: the gateway, and the sshd of alice's box at the box's own
-//! address, which knows alice's key from an authorized_keys file as any sshd does.
+//! address, which knows alice's key from an `authorized_keys` file as any sshd does.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,6 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// One of the two, and what its cases need.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub name: &'static str,
     pub login: Login,
     /// A key that nobody knows.
     pub wrong_key: PathBuf,
@@ -35,7 +34,7 @@ pub(crate) struct Server {
 /// Both, in the hands of one family of clients.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    pub devhost: Shared,
+    _devhost: Shared,
     _agent: Running,
     pub both: [Server; 2],
 }
@@ -58,7 +57,6 @@ impl Servers {
             let own = directory.join(name);
             fs::create_dir(&own).unwrap();
             Server {
-                name,
                 login,
                 wrong_key: devhost.login_with_key_of("alice", "stranger").key,
                 web_body: devhost.directory().join("web_body"),
@@ -68,8 +66,26 @@ impl Servers {
             }
         };
         let both = [server("gateway", alice), server("sshd", direct)];
-        Self { both, _agent: agent, devhost }
+        Self { both, _agent: agent, _devhost: devhost }
     }
+}
+
+/// Standard error without the gateway's warning that boxes here are not isolated, which it sends as a banner
+/// before the login succeeds. Each client prints a banner in its own way.
+pub(crate) fn without_banner(stderr: &[u8]) -> Vec<u8> {
+    let is_banner = |line: &[u8]| {
+        [&b"boxgate: warning: "[..], b"-- Pre-authentication banner", b"-- End of banner", b"| boxgate: "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    };
+    let mut rest = stderr;
+    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        if !is_banner(&rest[..end]) && rest[..end].iter().any(|byte| !b"\r".contains(byte)) {
+            break;
+        }
+        rest = &rest[end + 1..];
+    }
+    rest.to_vec()
 }
 
 /// Alice at her box's own sshd; prepares the box the first time.

@@ -1,6 +1,7 @@
 //! A family's table: what its clients do, and what must come of it on both servers.
 
 use std::fmt::Write;
+use std::fs;
 
 use crate::servers::{Server, Servers};
 
@@ -19,6 +20,21 @@ pub(crate) fn check(family: &str, cases: &[Case]) {
     });
     let expected: Vec<_> = cases.iter().map(|&(name, _, expected)| (name, expected)).collect();
     compare(family, &expected, &saw);
+}
+
+/// Whether what came back is what was sent, in a few words.
+pub(crate) fn same(sent: &[u8], back: &[u8]) -> String {
+    if sent == back {
+        format!("same {}", back.len())
+    } else {
+        format!("sent {}, back {} others", sent.len(), back.len())
+    }
+}
+
+/// The same of what the box's web server said, its head aside.
+pub(crate) fn fetched(server: &Server, reply: &[u8]) -> String {
+    let head = reply.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+    same(&fs::read(&server.web_body).unwrap(), &reply[head..])
 }
 
 /// Panics with every case that did not come out as expected on both servers: the gateway first, then sshd.

@@ -5,6 +5,7 @@
 //! Stories that change nothing but a user's own files share one devhost; the others start their own.
 #![expect(clippy::unwrap_used, reason = "a story fails by panicking")]
 
+mod account;
 mod bad_input;
 mod bench;
 mod boxes_that_fail;
