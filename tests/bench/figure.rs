@@ -165,7 +165,7 @@ impl Figure {
 }
 
 fn times(ratio: f64, peer: Peer) -> String {
-    format!("{ratio:.2} × {}", peer.name())
+    format!("{ratio:.3} × {}", peer.name())
 }
 
 /// Three digits that mean something.
@@ -216,7 +216,7 @@ mod tests {
         let verdict = figure(&[100.0], &[56.0]).judge(Statistic::P99, Goal::AtMostTimes(0.5, Peer::Direct));
         assert_eq!(
             (verdict.seen.as_str(), verdict.goal.as_str(), verdict.met),
-            ("0.56 × direct", "≤ 0.5", false)
+            ("0.560 × direct", "≤ 0.5", false)
         );
     }
 }
