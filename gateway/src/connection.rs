@@ -124,8 +124,8 @@ pub async fn serve(
     shared: Arc<Shared>,
     startup: OwnedSemaphorePermit,
 ) {
-    let end = ClientEndSlot::default();
-    let Some((mut session, Verified { principal, login })) = authenticate(stream, peer, &shared, &end).await
+    let slot = ClientEndSlot::default();
+    let Some((mut session, Verified { principal, login })) = authenticate(stream, peer, &shared, &slot).await
     else {
         return ender.end();
     };
@@ -147,7 +147,7 @@ pub async fn serve(
         }
     };
     let traffic = Arc::clone(&client.traffic);
-    *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
     if handle.auth_finish(Auth::Accept).await.is_err() {
         return info!("left before the box was ready");
     }

@@ -60,11 +60,11 @@ pub fn pipe(host_keys: &Arc<HostKeys>) -> Pipe {
         PIPE_BYTES,
         Box::new(move |message| {
             from_client.count_from_client(message);
-            client_requests.from_client(message)
+            client_requests.asked(message)
         }),
         Box::new(move |message| {
             from_devbox.count_from_devbox(message);
-            requests.from_devbox(message)
+            requests.answered(message)
         }),
     );
     Pipe { client: ClientEnd { link, session_id, traffic }, devbox }
@@ -119,12 +119,7 @@ pub fn preferred_downstream() -> Preferred {
             cipher::AES_128_CTR,
         ]),
         // The last two are for libssh2 before 1.11, curl's on many a machine, and for dropbear: they have no other.
-        mac: Cow::Borrowed(&[
-            mac::HMAC_SHA256_ETM,
-            mac::HMAC_SHA512_ETM,
-            mac::HMAC_SHA256,
-            mac::HMAC_SHA512,
-        ]),
+        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512]),
         compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
         ..Preferred::DEFAULT
     }

@@ -32,7 +32,7 @@ pub struct Spares {
     /// Per box; 0 is none.
     wanted: usize,
     dialer: Dialer,
-    shelves: Mutex<HashMap<DevBoxId, Shelf>>,
+    boxes: Mutex<HashMap<DevBoxId, Shelf>>,
 }
 
 /// What is kept for one box.
@@ -48,7 +48,7 @@ impl Spares {
     /// Up to `wanted` spare connections per box.
     #[must_use]
     pub fn new(wanted: usize, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { wanted, dialer, shelves: Mutex::default() })
+        Arc::new(Self { wanted, dialer, boxes: Mutex::default() })
     }
 
     /// A connection to the box at `endpoint`: at once, when one is ready, or the one that is being dialed.
@@ -77,8 +77,8 @@ impl Spares {
     #[must_use]
     pub fn lease(self: &Arc<Self>, devbox: &DevBoxId, endpoint: &Endpoint) -> Lease {
         let now = Instant::now();
-        let mut shelves = self.lock();
-        let known = shelves.get_mut(devbox);
+        let mut boxes = self.lock();
+        let known = boxes.get_mut(devbox);
         if let Some(shelf) = known {
             if shelf.endpoint != *endpoint {
                 shelf.endpoint = endpoint.clone();
@@ -91,34 +91,34 @@ impl Spares {
             stock.opened(now);
             let changed = Arc::<Notify>::default();
             let shelf = Shelf { endpoint: endpoint.clone(), stock, changed: Arc::clone(&changed) };
-            shelves.insert(devbox.clone(), shelf);
+            boxes.insert(devbox.clone(), shelf);
             tokio::spawn(keep(Arc::clone(self), devbox.clone(), changed));
         }
-        drop(shelves);
+        drop(boxes);
         Lease { spares: Arc::clone(self), devbox: devbox.clone() }
     }
 
     /// Does something with a box's shelf, if it has one, and tells the box's task.
     fn with<T>(&self, devbox: &DevBoxId, act: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-        let mut shelves = self.lock();
-        let shelf = shelves.get_mut(devbox)?;
+        let mut boxes = self.lock();
+        let shelf = boxes.get_mut(devbox)?;
         let done = act(shelf);
         shelf.changed.notify_one();
         Some(done)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DevBoxId, Shelf>> {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What to do next for a box. The shelf of one that nobody uses any more is gone then.
     fn plan(&self, devbox: &DevBoxId) -> (Plan, Option<Endpoint>) {
-        let mut shelves = self.lock();
-        let Some(shelf) = shelves.get_mut(devbox) else { return (Plan::End, None) };
+        let mut boxes = self.lock();
+        let Some(shelf) = boxes.get_mut(devbox) else { return (Plan::End, None) };
         let plan = shelf.stock.plan(Instant::now());
         let endpoint = shelf.endpoint.clone();
         if matches!(plan, Plan::End) {
-            shelves.remove(devbox);
+            boxes.remove(devbox);
         }
         (plan, Some(endpoint))
     }

@@ -110,7 +110,7 @@ impl Requests {
     }
 
     /// What becomes of a message of the client.
-    pub(super) fn from_client(&self, message: &[u8]) -> RawVerdict {
+    pub(super) fn asked(&self, message: &[u8]) -> RawVerdict {
         match GlobalRequest::parse(message) {
             Some(GlobalRequest { name, want_reply: true, rest }) => {
                 let proof = if name == PROVE { self.proof(rest) } else { None };
@@ -123,7 +123,7 @@ impl Requests {
     }
 
     /// What becomes of a message of the box.
-    pub(super) fn from_devbox(&self, message: &[u8]) -> RawVerdict {
+    pub(super) fn answered(&self, message: &[u8]) -> RawVerdict {
         match message.first() {
             Some(&GLOBAL_REQUEST) => match GlobalRequest::parse(message) {
                 Some(GlobalRequest { name: ANNOUNCEMENT, .. }) => {
@@ -245,7 +245,7 @@ mod tests {
         } else {
             RawVerdict::Forward
         };
-        assert_eq!(requests(&keys).from_devbox(&message), expected);
+        assert_eq!(requests(&keys).answered(&message), expected);
     }
 
     #[test]
@@ -253,22 +253,19 @@ mod tests {
         let keys = host_keys();
         let requests = requests(&keys);
         let forward = request("tcpip-forward", true, b"\0\0\0\0\0\0\0\0");
-        assert_eq!(requests.from_client(&forward), RawVerdict::Forward);
-        assert_eq!(requests.from_client(&request("keepalive", false, b"")), RawVerdict::Forward);
-        assert_eq!(requests.from_client(&forward), RawVerdict::Forward);
+        assert_eq!(requests.asked(&forward), RawVerdict::Forward);
+        assert_eq!(requests.asked(&request("keepalive", false, b"")), RawVerdict::Forward);
+        assert_eq!(requests.asked(&forward), RawVerdict::Forward);
         let prove = request(PROVE, true, &blobs(&keys));
-        assert_eq!(
-            requests.from_client(&prove),
-            RawVerdict::Replace(request(REFUSED_BY_ALL, true, b"").into())
-        );
-        assert_eq!(requests.from_client(&forward), RawVerdict::Forward);
+        assert_eq!(requests.asked(&prove), RawVerdict::Replace(request(REFUSED_BY_ALL, true, b"").into()));
+        assert_eq!(requests.asked(&forward), RawVerdict::Forward);
 
-        assert_eq!(requests.from_devbox(&[REQUEST_SUCCESS, 0, 0, 0, 80]), RawVerdict::Forward);
-        assert_eq!(requests.from_devbox(&[94, 1]), RawVerdict::Forward);
-        assert_eq!(requests.from_devbox(&[REQUEST_FAILURE]), RawVerdict::Forward);
-        let RawVerdict::Replace(proof) = requests.from_devbox(&[REQUEST_FAILURE]) else { panic!("no proof") };
-        assert_eq!(requests.from_devbox(&[REQUEST_SUCCESS]), RawVerdict::Forward);
-        assert_eq!(requests.from_devbox(&[REQUEST_SUCCESS]), RawVerdict::Forward, "one too many is not ours");
+        assert_eq!(requests.answered(&[REQUEST_SUCCESS, 0, 0, 0, 80]), RawVerdict::Forward);
+        assert_eq!(requests.answered(&[94, 1]), RawVerdict::Forward);
+        assert_eq!(requests.answered(&[REQUEST_FAILURE]), RawVerdict::Forward);
+        let RawVerdict::Replace(proof) = requests.answered(&[REQUEST_FAILURE]) else { panic!("no proof") };
+        assert_eq!(requests.answered(&[REQUEST_SUCCESS]), RawVerdict::Forward);
+        assert_eq!(requests.answered(&[REQUEST_SUCCESS]), RawVerdict::Forward, "one too many is not ours");
 
         assert_eq!(proof[0], REQUEST_SUCCESS);
         let mut signatures = &proof[1..];
@@ -289,13 +286,13 @@ mod tests {
         let keys = host_keys();
         let requests = requests(&keys);
         for foreign in [&blobs(&host_keys())[..], b"", b"\xff\xff\xff\xff", &blobs(&keys).repeat(2)] {
-            let asked = requests.from_client(&request(PROVE, true, foreign));
+            let asked = requests.asked(&request(PROVE, true, foreign));
             assert_eq!(asked, RawVerdict::Replace(placeholder()));
             let refused = RawVerdict::Replace(Bytes::from_static(&[REQUEST_FAILURE]));
-            assert_eq!(requests.from_devbox(&[REQUEST_FAILURE]), refused);
+            assert_eq!(requests.answered(&[REQUEST_FAILURE]), refused);
         }
         let fifth = request(PROVE, true, &blobs(&keys));
-        assert_eq!(requests.from_client(&fifth), RawVerdict::Forward, "the box refuses it");
-        assert_eq!(requests.from_devbox(&[REQUEST_FAILURE]), RawVerdict::Forward);
+        assert_eq!(requests.asked(&fifth), RawVerdict::Forward, "the box refuses it");
+        assert_eq!(requests.answered(&[REQUEST_FAILURE]), RawVerdict::Forward);
     }
 }
