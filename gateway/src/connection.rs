@@ -154,9 +154,9 @@ pub async fn serve(
     info!("relaying");
 
     tokio::select! {
-        ended = &mut session => {
+        result = &mut session => {
             let seconds = since.elapsed().as_secs();
-            match ended {
+            match result {
                 Ok(()) => info!(seconds, %traffic, "done"),
                 Err(fault) => info!(seconds, %traffic, %fault, "cut"),
             }

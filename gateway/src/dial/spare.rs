@@ -54,11 +54,11 @@ impl Spares {
     /// A connection to the box at `endpoint`: at once, when one is ready, or the one that is being dialed.
     /// `None` when the caller had better dial.
     pub async fn take(&self, devbox: &DevBoxId, endpoint: &Endpoint) -> Option<Upstream> {
-        let taken = self.with(devbox, |shelf| {
-            if shelf.endpoint != *endpoint {
+        let taken = self.with(devbox, |entry| {
+            if entry.endpoint != *endpoint {
                 return Taken::Nothing;
             }
-            shelf.stock.take(Instant::now(), Upstream::is_alive)
+            entry.stock.take(Instant::now(), Upstream::is_alive)
         });
         match taken? {
             Taken::Ready(upstream) => Some(upstream),
@@ -70,7 +70,7 @@ impl Spares {
     /// A key that may log in to the box was offered. Whether its holder can also sign is not known yet, so this
     /// does no more than dial, once, a box that is in use.
     pub fn expect(&self, devbox: &DevBoxId) {
-        self.with(devbox, |shelf| shelf.stock.expect(Instant::now()));
+        self.with(devbox, |entry| entry.stock.expect(Instant::now()));
     }
 
     /// Somebody is connected to the box until the lease is dropped. Begins to keep spares for it.
@@ -79,19 +79,19 @@ impl Spares {
         let now = Instant::now();
         let mut boxes = self.lock();
         let known = boxes.get_mut(devbox);
-        if let Some(shelf) = known {
-            if shelf.endpoint != *endpoint {
-                shelf.endpoint = endpoint.clone();
-                shelf.stock.discard();
+        if let Some(entry) = known {
+            if entry.endpoint != *endpoint {
+                entry.endpoint = endpoint.clone();
+                entry.stock.discard();
             }
-            shelf.stock.opened(now);
-            shelf.changed.notify_one();
+            entry.stock.opened(now);
+            entry.changed.notify_one();
         } else if self.wanted > 0 {
             let mut stock = Stock::new(self.wanted, now);
             stock.opened(now);
             let changed = Arc::<Notify>::default();
-            let shelf = Shelf { endpoint: endpoint.clone(), stock, changed: Arc::clone(&changed) };
-            boxes.insert(devbox.clone(), shelf);
+            let entry = Shelf { endpoint: endpoint.clone(), stock, changed: Arc::clone(&changed) };
+            boxes.insert(devbox.clone(), entry);
             tokio::spawn(keep(Arc::clone(self), devbox.clone(), changed));
         }
         drop(boxes);
@@ -101,9 +101,9 @@ impl Spares {
     /// Does something with a box's shelf, if it has one, and tells the box's task.
     fn with<T>(&self, devbox: &DevBoxId, act: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
         let mut boxes = self.lock();
-        let shelf = boxes.get_mut(devbox)?;
-        let done = act(shelf);
-        shelf.changed.notify_one();
+        let entry = boxes.get_mut(devbox)?;
+        let done = act(entry);
+        entry.changed.notify_one();
         Some(done)
     }
 
@@ -114,9 +114,9 @@ impl Spares {
     /// What to do next for a box. The shelf of one that nobody uses any more is gone then.
     fn plan(&self, devbox: &DevBoxId) -> (Plan, Option<Endpoint>) {
         let mut boxes = self.lock();
-        let Some(shelf) = boxes.get_mut(devbox) else { return (Plan::End, None) };
-        let plan = shelf.stock.plan(Instant::now());
-        let endpoint = shelf.endpoint.clone();
+        let Some(entry) = boxes.get_mut(devbox) else { return (Plan::End, None) };
+        let plan = entry.stock.plan(Instant::now());
+        let endpoint = entry.endpoint.clone();
         if matches!(plan, Plan::End) {
             boxes.remove(devbox);
         }
@@ -133,7 +133,7 @@ async fn keep(spares: Arc<Spares>, devbox: DevBoxId, changed: Arc<Notify>) {
                 if let Err(fault) = &dialed {
                     debug!(%devbox, %fault, "no spare connection");
                 }
-                spares.with(&devbox, |shelf| shelf.stock.dialed(dialed.ok(), Instant::now()));
+                spares.with(&devbox, |entry| entry.stock.dialed(dialed.ok(), Instant::now()));
             }
             (Plan::Wait { until }, _) => {
                 let time = async {
@@ -161,6 +161,6 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.spares.with(&self.devbox, |shelf| shelf.stock.closed(Instant::now()));
+        self.spares.with(&self.devbox, |entry| entry.stock.closed(Instant::now()));
     }
 }
