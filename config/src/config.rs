@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
-use crate::{AuthorizedKey, Faults, InstanceName, LoadError, LoginName, raw, validate};
+use crate::{
+    AddressPatterns, AuthorizedKey, Faults, InstanceName, KeyUrl, LoadError, LoginName, raw, validate,
+};
 
 /// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
 #[derive(Debug, Clone)]
@@ -30,12 +32,58 @@ pub struct GatewayConfig {
     pub login_grace_time: Duration,
     /// Rejected requests before the connection is ended (`sshd_config(5)`, `MaxAuthTries`).
     pub max_auth_tries: usize,
-    /// Connections that may be unauthenticated at once (`sshd_config(5)`, `MaxStartups`).
-    pub max_startups: usize,
+    /// Connections that may be unauthenticated at once.
+    pub max_startups: Startups,
     /// Connections that may exist at once, authenticated or not.
     pub max_connections: usize,
     /// Authenticated connections kept ready to each box in use, so that logins are quick. May be 0.
     pub spare_connections: usize,
+    /// Host certificates (`…-cert.pub`) of the host keys in `state_dir`.
+    pub host_certificates: Vec<PathBuf>,
+    /// A file for each person, of her login name, in `authorized_keys` format.
+    pub authorized_keys_dir: PathBuf,
+    /// Authorities whose certificates let in whoever has her login name among their principals.
+    pub user_ca_keys: Vec<AuthorizedKey>,
+    /// Keys and fingerprints that nobody may use, as herself or as an authority.
+    pub revoked_keys: Option<PathBuf>,
+    /// How often the keys at URLs are fetched anew.
+    pub key_url_refresh: Duration,
+    /// Authorities of the HTTPS servers at those URLs, in PEM, beside those that this host trusts anyway.
+    pub key_url_ca_file: Option<PathBuf>,
+    pub penalties: PenaltyConfig,
+}
+
+/// Connections that may be unauthenticated at once (`sshd_config(5)`, `MaxStartups start:rate:full`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Startups {
+    /// From this many on some are turned away,
+    pub start: usize,
+    /// first this percentage, and with each more,
+    pub rate: u32,
+    /// until from this many on all are.
+    pub full: usize,
+}
+
+/// `[gateway.penalties]`: how long a source that misbehaved is turned away (`sshd_config(5)`,
+/// `PerSourcePenalties`). A source is an IPv4 address or an IPv6 /64.
+#[derive(Debug, Clone)]
+pub struct PenaltyConfig {
+    /// For each connection that tried to authenticate and did not.
+    pub failed: Duration,
+    /// For each connection that ended without an attempt.
+    pub not_tried: Duration,
+    /// For each connection that used up the grace time.
+    pub grace_exceeded: Duration,
+    /// For each connection whose handling crashed.
+    pub crashed: Duration,
+    /// Penalties below this sum are only remembered.
+    pub min: Duration,
+    /// Sums above this are this.
+    pub max: Duration,
+    /// Sources remembered at once.
+    pub max_sources: usize,
+    /// Sources that are never turned away.
+    pub exempt: Option<AddressPatterns>,
 }
 
 /// `[provisioner]`: the owner of the boxes.
@@ -108,10 +156,12 @@ impl Runtime {
 }
 
 /// `[users.NAME]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct User {
-    /// Any of these may log in as the user; never empty.
+    /// Any of these may log in as the user, beside those in her file and at her URLs.
     pub keys: Vec<AuthorizedKey>,
+    /// Where more of her keys are, in `authorized_keys` format.
+    pub key_urls: Vec<KeyUrl>,
 }
 
 impl Config {

@@ -9,16 +9,24 @@
 //! Invariants: a [`Config`] is valid by construction; the TOML shapes never leave this crate; each fault
 //! names its line and says what to write instead.
 
+mod addresses;
 mod config;
 mod fault;
+mod key_url;
 mod keys;
 mod names;
 mod raw;
 mod validate;
 
-pub use config::{BoxLimits, Config, DevBoxConfig, GatewayConfig, ProvisionerConfig, Runtime, User};
+pub use addresses::{AddressError, AddressPatterns};
+pub use config::{
+    BoxLimits, Config, DevBoxConfig, GatewayConfig, PenaltyConfig, ProvisionerConfig, Runtime, Startups, User,
+};
 pub use fault::{Fault, Faults, LoadError};
-pub use keys::{AuthorizedKey, KeyError};
+pub use key_url::{KeyUrl, KeyUrlError};
+pub use keys::{
+    AuthorizedKey, KeyError, KeyOptions, KeyRole, Permission, Permissions, check_strength, is_security_key,
+};
 pub use names::{DevBoxId, DevBoxName, InstanceName, LoginName, NameError};
 
 /// The example that documents every setting; a test keeps it parseable.

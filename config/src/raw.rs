@@ -44,9 +44,37 @@ pub(crate) struct Gateway {
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) login_grace_time: Option<Field<String>>,
     pub(crate) max_auth_tries: Option<Field<i64>>,
-    pub(crate) max_startups: Option<Field<i64>>,
+    pub(crate) max_startups: Option<Field<Startups>>,
     pub(crate) max_connections: Option<Field<i64>>,
     pub(crate) spare_connections: Option<Field<i64>>,
+    pub(crate) host_certificates: Option<Vec<Field<String>>>,
+    pub(crate) authorized_keys_dir: Option<Field<String>>,
+    pub(crate) user_ca_keys: Option<Vec<Field<String>>>,
+    pub(crate) revoked_keys: Option<Field<String>>,
+    pub(crate) key_url_refresh: Option<Field<String>>,
+    pub(crate) key_url_ca_file: Option<Field<String>>,
+    #[serde(default)]
+    pub(crate) penalties: Penalties,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Penalties {
+    pub(crate) failed: Option<Field<String>>,
+    pub(crate) not_tried: Option<Field<String>>,
+    pub(crate) grace_exceeded: Option<Field<String>>,
+    pub(crate) crashed: Option<Field<String>>,
+    pub(crate) min: Option<Field<String>>,
+    pub(crate) max: Option<Field<String>>,
+    pub(crate) max_sources: Option<Field<i64>>,
+    pub(crate) exempt: Option<Field<Vec<String>>>,
+}
+
+/// A number alone, or `"start:rate:full"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a number or \"start:rate:full\"")]
+pub(crate) enum Startups {
+    Number(i64),
+    Text(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,6 +110,8 @@ pub(crate) enum Number {
 #[derive(Debug, Deserialize)]
 pub(crate) struct User {
     pub(crate) keys: Option<Vec<Field<String>>>,
+    pub(crate) github: Option<Field<String>>,
+    pub(crate) key_urls: Option<Vec<Field<String>>>,
 }
 
 /// 1-based line of a byte offset.

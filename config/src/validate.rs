@@ -1,19 +1,17 @@
 //! Shapes as written → types as used. Every setting is looked at, whatever the others were.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
-use crate::raw::{self, Field, Number, line_of, line_of_path};
-use crate::{
-    AuthorizedKey, BoxLimits, Config, DevBoxConfig, Fault, GatewayConfig, InstanceName, LoginName,
-    ProvisionerConfig, Runtime, User,
-};
+use crate::raw::{self, Field, Number, line_of};
+use crate::{BoxLimits, Config, DevBoxConfig, Fault, InstanceName, ProvisionerConfig, Runtime};
+
+mod gateway;
+mod users;
 
 /// Below this neither systemd nor an inner Docker engine starts.
 const MEMORY_MIN: ByteSize = ByteSize::mib(256);
@@ -76,6 +74,15 @@ impl Check<'_> {
         })
     }
 
+    fn optional_path(
+        &mut self,
+        setting: &str,
+        field: Option<&Field<String>>,
+        example: &str,
+    ) -> Option<PathBuf> {
+        field.map(|field| self.path(setting, Some(field), example))
+    }
+
     fn duration(&mut self, setting: &str, field: Option<&Field<String>>, default: Duration) -> Duration {
         let remedy = "write a time of at least one second with its unit, for example \"60s\" or \"2m\"";
         self.read(setting, field, default, remedy, |text| match humantime::parse_duration(&text) {
@@ -109,41 +116,11 @@ impl Check<'_> {
 /// `None` never happens without a fault, but a fault may leave `Some`: the caller looks at both.
 pub(crate) fn validate(file: &raw::File, text: &str, faults: &mut Vec<Fault>) -> Option<Config> {
     let mut check = Check { text, faults };
-    let gateway = gateway(&file.gateway, &mut check);
+    let gateway = gateway::gateway(&file.gateway, &mut check);
     let provisioner = provisioner(&file.provisioner, &mut check)?;
     let devbox = devbox(&file.devbox, &mut check);
-    let users = users(&file.users, &mut check);
+    let users = users::users(&file.users, !gateway.user_ca_keys.is_empty(), &mut check);
     Some(Config { gateway, provisioner, devbox, users })
-}
-
-fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfig {
-    let everywhere = vec![SocketAddr::from(([0, 0, 0, 0], 22))];
-    let listen = check.read(
-        "gateway.listen",
-        raw.listen.as_ref(),
-        everywhere,
-        "write a list of addresses with their ports, for example [\"0.0.0.0:22\", \"[::]:22\"]",
-        |addresses| {
-            if addresses.is_empty() {
-                return Err("names no address".to_owned());
-            }
-            let parse = |address: &String| address.parse().map_err(|_| format!("{address:?} is not IP:PORT"));
-            addresses.iter().map(parse).collect()
-        },
-    );
-    GatewayConfig {
-        listen,
-        state_dir: check.path("gateway.state_dir", raw.state_dir.as_ref(), "/var/lib/boxgate/gateway"),
-        login_grace_time: check.duration(
-            "gateway.login_grace_time",
-            raw.login_grace_time.as_ref(),
-            Duration::from_secs(60),
-        ),
-        max_auth_tries: check.count("gateway.max_auth_tries", raw.max_auth_tries.as_ref(), 6),
-        max_startups: check.count("gateway.max_startups", raw.max_startups.as_ref(), 500),
-        max_connections: check.count("gateway.max_connections", raw.max_connections.as_ref(), 4096),
-        spare_connections: check.spares("gateway.spare_connections", raw.spare_connections.as_ref()),
-    }
 }
 
 fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<ProvisionerConfig> {
@@ -264,52 +241,4 @@ fn limits(raw: &raw::DevBox, check: &mut Check<'_>) -> BoxLimits {
         |pids| if pids >= PIDS_MIN { Ok(pids) } else { Err(format!("{pids} is too few")) },
     );
     BoxLimits { cpus, memory, pids }
-}
-
-fn users(raw: &BTreeMap<String, raw::User>, check: &mut Check<'_>) -> BTreeMap<LoginName, User> {
-    let mut users = BTreeMap::new();
-    for (name, user) in raw {
-        let setting = format!("users.{name}");
-        let line = line_of_path(check.text, ["users", name]).unwrap_or(1);
-        let keys = keys(&setting, line, user, check);
-        match LoginName::parse(name) {
-            Ok(login) => {
-                users.insert(login, User { keys });
-            }
-            Err(fault) => check.fault(
-                line,
-                &setting,
-                format!("the name {fault}"),
-                "choose a login name of at most 32 characters a-z, 0-9, '-' and '_' that starts with a letter",
-            ),
-        }
-    }
-    users
-}
-
-fn keys(setting: &str, line: usize, user: &raw::User, check: &mut Check<'_>) -> Vec<AuthorizedKey> {
-    let lines = user.keys.as_deref().unwrap_or_default();
-    if lines.is_empty() {
-        check.fault(
-            line,
-            setting,
-            "has no key, so nobody could log in",
-            "add keys = [\"ssh-ed25519 AAAA… laptop\"] with the text of a .pub file, or remove the user",
-        );
-    }
-    let setting = format!("{setting}.keys");
-    lines.iter().filter_map(|field| key(&setting, field, check)).collect()
-}
-
-fn key(setting: &str, field: &Field<String>, check: &mut Check<'_>) -> Option<AuthorizedKey> {
-    let line = field.value.clone();
-    match line.and_then(|line| AuthorizedKey::parse(&line).map_err(|fault| format!("the key {fault}"))) {
-        Ok(key) => Some(key),
-        Err(problem) => {
-            let remedy = "write the text of a .pub file (ed25519, ECDSA or RSA of at least 2048 bits), for \
-                          example from ~/.ssh/id_ed25519.pub";
-            check.fault(check.line(field), setting, problem, remedy);
-            None
-        }
-    }
 }

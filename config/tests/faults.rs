@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use boxgate_config::{Config, EXAMPLE, Runtime};
+use boxgate_config::{Config, EXAMPLE, LoginName, Runtime, Startups};
 
 fn faults(text: &str) -> String {
     match Config::parse(Path::new("boxgate.toml"), text) {
@@ -84,12 +84,62 @@ fn keys_that_may_not_log_in_are_refused_with_the_reason() {
 [users.alice]
 keys = [
     "-----BEGIN OPENSSH PRIVATE KEY-----",
-    "restrict,command=\"date\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd a",
+    "restrict,permitopen=\"localhost:80\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd a",
     "ssh-ed25519 AAAAtruncated",
     "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDblDTN2us63Fd6Ey7hPELUS5vq2KV0wMYe+EOh/irPtKke/BxpKyAxFYlp5wYCeAQ94OfqtZmeQGytwPxEskyQhmomMDoqzkCYjLbIt4kjyEDM269hMsHCajq2HcfsIe/WhBYGx7ub7Wsl2kSUcFirl48R7YQAma7Mkd42h+FV/Q== short",
 ]
 "#
     ));
+}
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd a";
+
+#[test]
+fn key_options_that_cannot_be_honoured_are_refused_with_the_reason() {
+    let options = [
+        r#"environment=\"A=b\""#,
+        r#"from=\"laptop.example.org\""#,
+        r#"expiry-time=\"tomorrow\""#,
+        "no-beer",
+        r#"restrict,command=\"date"#,
+    ];
+    let keys: Vec<_> = options.iter().map(|options| format!("    \"{options} {KEY}\",\n")).collect();
+    insta::assert_snapshot!(faults(&format!("[users.alice]\nkeys = [\n{}]\n", keys.concat())));
+}
+
+#[test]
+fn faults_of_authentication_settings() {
+    insta::assert_snapshot!(faults(&format!(
+        r#"
+[gateway]
+max_startups = "10:200:5"
+host_certificates = ["cert.pub"]
+user_ca_keys = ["restrict {KEY}", "ssh-ed25519-cert-v01@openssh.com AAAA"]
+authorized_keys_dir = "keys"
+
+[gateway.penalties]
+failed = "often"
+exempt = ["example.org"]
+max_sources = 0
+
+[users.alice]
+github = "../alice"
+key_urls = ["http://example.org/alice.keys"]
+"#
+    )));
+}
+
+#[test]
+fn keys_with_options_and_elsewhere() {
+    let text = format!(
+        "[gateway]\nmax_startups = \"10:30:60\"\n[users.alice]\ngithub = \"alice\"\n\
+         [users.bob]\nkeys = [\"restrict,pty   {KEY}\"]\n"
+    );
+    let config = Config::parse(Path::new("boxgate.toml"), &text).unwrap();
+    let user = |name| &config.users[&LoginName::parse(name).unwrap()];
+    assert_eq!(user("alice").key_urls[0].to_string(), "https://github.com/alice.keys");
+    assert!(!user("bob").keys[0].options().permissions.is_all());
+    assert_eq!(config.gateway.max_startups, Startups { start: 10, rate: 30, full: 60 });
 }
 
 #[test]

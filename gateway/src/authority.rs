@@ -1,7 +1,8 @@
 //! The gateway's user certificate authority: how the gateway proves itself to a box.
 //!
 //! Each login is given a certificate of its own, good for minutes, for one Unix user, whose key id says who
-//! came with which key from where: the box's own log then tells the same (OpenSSH `PROTOCOL.certkeys`).
+//! came with which key from where: the box's own log then tells the same (OpenSSH `PROTOCOL.certkeys`). What her
+//! key may not do is not among its extensions, and a command that her key forces is a critical option of it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::{Algorithm, Certificate, PrivateKey};
 
+use crate::authenticate::Restrictions;
 use crate::key_file::{KeyFileError, load_or_make};
 use crate::resolve::Principal;
 
@@ -17,15 +19,6 @@ use crate::resolve::Principal;
 const VALID_FOR: Duration = Duration::from_secs(300);
 /// The clocks of host and box are one clock, but certificates have whole seconds.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// All that an unrestricted key may do (ssh-keygen(1), `-O`).
-const EXTENSIONS: [&str; 5] = [
-    "permit-X11-forwarding",
-    "permit-agent-forwarding",
-    "permit-port-forwarding",
-    "permit-pty",
-    "permit-user-rc",
-];
-
 /// Signs for boxes that trust it.
 #[derive(Debug)]
 pub struct Authority {
@@ -55,7 +48,7 @@ impl Authority {
         self.key.public_key().to_openssh()
     }
 
-    /// A certificate for `unix_user` that says who comes, with the key it certifies.
+    /// A certificate for `unix_user` that says who comes and allows what her key allows, with the key it certifies.
     ///
     /// # Errors
     /// A field that does not fit a certificate.
@@ -64,21 +57,23 @@ impl Authority {
         unix_user: &str,
         principal: &Principal,
     ) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
-        self.sign(unix_user, principal.to_string())
+        self.sign(unix_user, principal.to_string(), principal.restrictions())
     }
 
-    /// The same for a connection that is made before anyone has come.
+    /// The same for a connection that is made before anyone has come: only for whoever may do everything.
     ///
     /// # Errors
     /// A field that does not fit a certificate.
     pub fn mint_for_spare(&self, unix_user: &str) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
-        self.sign(unix_user, format!("{unix_user}: spare connection, the gateway's log says for whom"))
+        let key_id = format!("{unix_user}: spare connection, the gateway's log says for whom");
+        self.sign(unix_user, key_id, &Restrictions::default())
     }
 
     fn sign(
         &self,
         unix_user: &str,
         key_id: String,
+        restrictions: &Restrictions,
     ) -> Result<(Arc<PrivateKey>, Certificate), ssh_key::Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut builder = Builder::new_with_random_nonce(
@@ -88,8 +83,11 @@ impl Authority {
             (now + VALID_FOR).as_secs(),
         )?;
         builder.cert_type(CertType::User)?.key_id(key_id)?.valid_principal(unix_user)?;
-        for extension in EXTENSIONS {
-            builder.extension(extension, "")?;
+        for permission in restrictions.permissions.iter() {
+            builder.extension(permission.extension(), "")?;
+        }
+        if let Some(command) = &restrictions.force_command {
+            builder.critical_option("force-command", command.as_str())?;
         }
         Ok((Arc::clone(&self.login_key), builder.sign(&self.key)?))
     }

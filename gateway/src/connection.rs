@@ -13,6 +13,7 @@
 //! with a verified signature (RFC 4252 §7).
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +21,20 @@ use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::Endpoint;
 use russh::Disconnect;
 use russh::server::{
-    Auth, Handle, Handler, PublicKeyOffer, RunningSession, Session, VerifiedPublicKey, run_stream,
+    Auth, Handle, Handler, PublicKeyOffer, RunningSession, SecurityKeyStatement, Session,
+    VerifiedCertificate, VerifiedPublicKey, run_stream,
 };
+use ssh_key::Algorithm;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{Span, debug, field, info, warn};
 
+use crate::authenticate::{Admission, Credential};
 use crate::dial::{DialError, Lease, Upstream};
 use crate::ensure::{PROGRESS_QUEUE, ensure};
 use crate::farewell::{self, OpenError};
+use crate::penalties::Offence;
 use crate::relay::ClientEnd;
 use crate::resolve::{Grant, Principal, resolve};
 use crate::server::Shared;
@@ -54,6 +59,8 @@ struct Front {
     end: ClientEndSlot,
     /// The connection's span, until the first name that is asked for is in it.
     unnamed: Option<Span>,
+    /// Whether the client has offered a key.
+    tried: Arc<AtomicBool>,
 }
 
 impl Front {
@@ -63,6 +70,36 @@ impl Front {
             let short: String = user.chars().take(LOGGED_NAME).collect();
             span.record("login", field::debug(short));
         }
+    }
+}
+
+impl Front {
+    /// Who would be let in as `user` by a key or a certificate.
+    fn admission(&mut self, user: &str, algorithm: &Algorithm, with: Credential<'_>) -> Option<Admission> {
+        self.tried.store(true, Relaxed);
+        // An RSA signature without a hash in its name is one over SHA-1.
+        let strong = *algorithm != Algorithm::Rsa { hash: None };
+        self.shared.users.authenticate(user, with, self.peer).filter(|_| strong)
+    }
+
+    /// The answer to a verified signature.
+    fn admit(
+        &mut self,
+        user: &str,
+        admission: Option<Admission>,
+        statement: Option<SecurityKeyStatement>,
+    ) -> Auth {
+        let principal = match admission.map(|admission| admission.admit(statement)) {
+            Some(Ok(principal)) => principal,
+            Some(Err(reason)) => {
+                info!("refused: {reason}");
+                return Auth::reject();
+            }
+            None => return Auth::reject(),
+        };
+        let verified = Verified { principal, login: user.to_owned() };
+        let sent = self.verified.take().is_some_and(|waiting| waiting.send(verified).is_ok());
+        if sent { Auth::Pending } else { Auth::reject() }
     }
 }
 
@@ -86,10 +123,11 @@ impl Handler for Front {
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         self.name(user);
-        let Some(principal) = self.shared.users.authenticate(user, offer.public_key, self.peer) else {
+        let credential = offer.certificate.map_or(Credential::Key(offer.public_key), Credential::Certificate);
+        let Some(admission) = self.admission(user, offer.algorithm, credential) else {
             return Ok(Auth::reject());
         };
-        if principal.is_unrestricted()
+        if admission.is_unrestricted()
             && let Ok(devbox) = DevBoxId::parse(user)
         {
             self.shared.spares.expect(&devbox);
@@ -98,12 +136,18 @@ impl Handler for Front {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        let Some(principal) = self.shared.users.authenticate(user, key.public_key, self.peer) else {
-            return Ok(Auth::reject());
-        };
-        let verified = Verified { principal, login: user.to_owned() };
-        let sent = self.verified.take().is_some_and(|waiting| waiting.send(verified).is_ok());
-        Ok(if sent { Auth::Pending } else { Auth::reject() })
+        let admission = self.admission(user, key.algorithm, Credential::Key(key.public_key));
+        Ok(self.admit(user, admission, key.security_key))
+    }
+
+    async fn auth_certificate(
+        &mut self,
+        user: &str,
+        verified: VerifiedCertificate<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let credential = Credential::Certificate(verified.certificate);
+        let admission = self.admission(user, verified.algorithm, credential);
+        Ok(self.admit(user, admission, verified.security_key))
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
@@ -168,7 +212,7 @@ pub async fn serve(
 }
 
 /// Startup: the handshake, and the keys that the client tries, until one is verified. `None` when the client,
-/// the grace time or the gateway ended it; the log says which.
+/// the grace time or the gateway ended it; the log says which, and the client's address serves a penalty.
 async fn authenticate(
     stream: TcpStream,
     peer: SocketAddr,
@@ -176,12 +220,14 @@ async fn authenticate(
     end: &ClientEndSlot,
 ) -> Option<(RunningSession<Front>, Verified)> {
     let (verified, proof) = oneshot::channel();
+    let tried = Arc::new(AtomicBool::new(false));
     let front = Front {
         shared: Arc::clone(shared),
         peer,
         verified: Some(verified),
         end: Arc::clone(end),
         unnamed: Some(Span::current()),
+        tried: Arc::clone(&tried),
     };
     let startup = async {
         // Returns when the client has identified itself (RFC 4253 §4.2).
@@ -193,15 +239,26 @@ async fn authenticate(
             ended = &mut session => ended.map(|()| None),
         }
     };
-    tokio::select! {
+    let in_vain = || if tried.load(Relaxed) { Offence::Failed } else { Offence::NotTried };
+    let offence = tokio::select! {
         ended = timeout(shared.login_grace_time, startup) => match ended {
             Ok(Ok(Some(proven))) => return Some(proven),
-            Ok(Ok(None)) => info!("left before authentication"),
-            Ok(Err(fault)) => info!(%fault, "ended before authentication"),
-            Err(_) => info!("not authenticated within the login grace time"),
+            Ok(Ok(None)) => {
+                info!("left before authentication");
+                in_vain()
+            }
+            Ok(Err(fault)) => {
+                info!(%fault, "ended before authentication");
+                if matches!(&fault, russh::Error::Join(_)) { Offence::Crashed } else { in_vain() }
+            }
+            Err(_) => {
+                info!("not authenticated within the login grace time");
+                Offence::GraceExceeded
+            }
         },
-        () = shared.stop.cancelled() => {}
-    }
+        () = shared.stop.cancelled() => return None,
+    };
+    shared.penalties.add(peer.ip(), offence);
     None
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use boxgate_config::Config;
+use boxgate_gateway::authenticate;
 use boxgate_gateway::server::Server;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,8 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "/etc/boxgate/boxgate.toml")]
     config: PathBuf,
 
-    /// Check the configuration, list every fault with its line and remedy, and exit.
+    /// Check the configuration and the files of keys that it names, list every fault with its line and remedy, and
+    /// exit.
     #[arg(long)]
     check_config: bool,
 
@@ -42,6 +44,10 @@ fn main() -> ExitCode {
         Err(faults) => return complain(&faults),
     };
     if args.check_config {
+        let faults = authenticate::check_files(&config);
+        if !faults.is_empty() {
+            return complain(&faults.join("\n"));
+        }
         return match writeln!(stdout(), "{}: ok", args.config.display()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -6,28 +6,52 @@ use std::net::SocketAddr;
 use boxgate_config::{DevBoxId, LoginName};
 use ssh_key::Fingerprint;
 
+use crate::authenticate::Restrictions;
+
+/// Characters of a certificate's key id that are logged.
+const KEY_ID_SHOWN: usize = 64;
+
 /// Someone whose key was looked up; after its signature was verified, someone who proved to be that.
 #[derive(Debug, Clone)]
 pub struct Principal {
     login: LoginName,
     key: Fingerprint,
+    /// Key id and serial number of the certificate that she came with, if it was one.
+    certificate: Option<(String, u64)>,
     peer: SocketAddr,
+    restrictions: Restrictions,
 }
 
 impl Principal {
+    /// One whose key has no options.
     pub(crate) fn new(login: LoginName, key: Fingerprint, peer: SocketAddr) -> Self {
-        Self { login, key, peer }
+        Self { login, key, certificate: None, peer, restrictions: Restrictions::default() }
+    }
+
+    pub(crate) fn with_restrictions(self, restrictions: Restrictions) -> Self {
+        Self { restrictions, ..self }
+    }
+
+    pub(crate) fn with_certificate(self, key_id: &str, serial: u64) -> Self {
+        Self { certificate: Some((key_id.chars().take(KEY_ID_SHOWN).collect(), serial)), ..self }
+    }
+
+    /// What her connection may not do.
+    #[must_use]
+    pub fn restrictions(&self) -> &Restrictions {
+        &self.restrictions
+    }
+
+    /// Whether she may do all that a box's sshd allows. Who may not needs a certificate of her own for the
+    /// connection to her box, so one that was made before she came is not for her.
+    #[must_use]
+    pub fn is_unrestricted(&self) -> bool {
+        self.restrictions == Restrictions::default()
     }
 
     #[must_use]
     pub fn login(&self) -> &LoginName {
         &self.login
-    }
-
-    /// Whether the key may do all that the box's user may.
-    #[must_use]
-    pub fn is_unrestricted(&self) -> bool {
-        true
     }
 
     #[must_use]
@@ -36,10 +60,15 @@ impl Principal {
     }
 }
 
-/// For logs and for the key id of certificates: `alice SHA256:… from 203.0.113.7:51234`.
+/// For logs and for the key id of certificates: `alice SHA256:… from 203.0.113.7:51234`, and in between
+/// `(certificate "alice@ca" serial 7)` when it was one.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} from {}", self.login, self.key, self.peer)
+        write!(f, "{} {}", self.login, self.key)?;
+        if let Some((key_id, serial)) = &self.certificate {
+            write!(f, " (certificate {key_id:?} serial {serial})")?;
+        }
+        write!(f, " from {}", self.peer)
     }
 }
 
@@ -90,6 +119,7 @@ pub fn resolve(principal: Principal, login: &str) -> Result<Grant, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use boxgate_config::Permissions;
     use ssh_key::{Algorithm, HashAlg, PrivateKey};
 
     use super::*;
@@ -98,6 +128,24 @@ mod tests {
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
         let login = LoginName::parse("alice").unwrap();
         Principal::new(login, key.fingerprint(HashAlg::Sha256), SocketAddr::from(([192, 0, 2, 1], 1)))
+    }
+
+    #[test]
+    fn whoever_may_not_do_everything_is_restricted() {
+        assert!(alice().is_unrestricted());
+        for permissions in [Permissions::all(), Permissions::none()] {
+            for force_command in [None, Some("date".to_owned())] {
+                let unrestricted = permissions.is_all() && force_command.is_none();
+                let restrictions = Restrictions { permissions: permissions.clone(), force_command };
+                assert_eq!(alice().with_restrictions(restrictions).is_unrestricted(), unrestricted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_named_without_its_control_characters() {
+        let text = alice().with_certificate("\u{1b}[2Jalice", 7).to_string();
+        assert!(text.contains(r#" (certificate "\u{1b}[2Jalice" serial 7) from 192.0.2.1:1"#), "{text}");
     }
 
     #[test]

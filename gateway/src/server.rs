@@ -14,15 +14,18 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, field, info, info_span, warn};
+use tracing::{Instrument, debug, error, field, info, info_span, warn};
 
-use crate::authenticate::Users;
+use crate::authenticate::{Users, UsersError};
 use crate::authority::Authority;
 use crate::dial::{Dialer, Spares};
+use crate::host_keys::HostCertificateError;
 use crate::key_file::KeyFileError;
+use crate::penalties::Penalties;
 use crate::relay::HostKeys;
 use crate::socket::Ender;
-use crate::{connection, host_keys, relay, socket};
+use crate::startups::Startups;
+use crate::{authenticate, connection, host_keys, relay, socket};
 
 /// How long connections may take to end once the gateway is told to.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,7 +43,9 @@ pub struct Shared {
     pub ssh: Arc<server::Config>,
     pub login_grace_time: Duration,
     /// Permits for connections that are not authenticated yet.
-    pub startups: Arc<Semaphore>,
+    pub startups: Startups,
+    /// Who is turned away for what came from there before.
+    pub penalties: Penalties,
     /// Permits for connections of any kind.
     pub connections: Arc<Semaphore>,
     /// Cancelled when the gateway is told to end.
@@ -65,6 +70,10 @@ pub enum BindError {
     Key(#[from] KeyFileError),
     #[error("cannot announce the host keys: {0}")]
     HostKeys(#[from] ssh_key::Error),
+    #[error(transparent)]
+    HostCertificate(#[from] HostCertificateError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
 }
 
 fn remedy(address: SocketAddr, fault: &io::Error) -> String {
@@ -94,17 +103,20 @@ impl Server {
         }
         let keys = host_keys::load_or_make_all(dir)?;
         let host_keys = Arc::new(HostKeys::new(keys.clone())?);
+        let certificates = host_keys::load_certificates(&config.gateway.host_certificates, &keys)?;
+        let ssh = ssh_config(keys, config.gateway.max_auth_tries);
         let authority = Arc::new(Authority::load_or_make(dir)?);
         let dialer = Dialer::new(&authority, &host_keys);
         let shared = Shared {
-            users: Users::new(config.users),
+            users: Users::load(&config)?,
             spares: Spares::new(config.gateway.spare_connections, dialer.clone()),
             dialer,
             authority,
             provisioner: Client::new(config.provisioner.socket),
-            ssh: Arc::new(ssh_config(keys, config.gateway.max_auth_tries)),
+            ssh: Arc::new(server::Config { certificates, ..ssh }),
             login_grace_time: config.gateway.login_grace_time,
-            startups: Arc::new(Semaphore::new(config.gateway.max_startups)),
+            startups: Startups::new(config.gateway.max_startups),
+            penalties: Penalties::new(config.gateway.penalties),
             connections: Arc::new(Semaphore::new(config.gateway.max_connections)),
             stop: CancellationToken::new(),
         };
@@ -125,6 +137,8 @@ impl Server {
         }
         let shared = Arc::new(Shared { stop: stop.clone(), ..self.shared });
         let tasks = TaskTracker::new();
+        let urls = shared.users.urls();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move { urls.run().await }));
         for listener in self.listeners {
             let accepting = accept(listener, Arc::clone(&shared), tasks.clone());
             tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
@@ -152,8 +166,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) 
                 continue;
             }
         };
-        let Ok(startup) = Arc::clone(&shared.startups).try_acquire_owned() else {
-            info!(client = %peer, "turned away: gateway.max_startups connections are not authenticated yet");
+        if shared.penalties.refuses(peer.ip()) {
+            // Whoever does not give up must not fill the log either.
+            debug!(client = %peer, "turned away: its penalty is not served yet");
+            drop(stream.try_write(b"Not allowed at this time\r\n"));
+            continue;
+        }
+        let Some(startup) = shared.startups.admit() else {
+            info!(client = %peer, "turned away: too many connections are not authenticated yet");
             // What sshd(8) says then. It fits any socket buffer; a client that is gone need not hear it.
             drop(stream.try_write(b"Exceeded MaxStartups\r\n"));
             continue;
@@ -181,6 +201,7 @@ fn ssh_config(keys: Vec<ssh_key::PrivateKey>, max_auth_tries: usize) -> server::
         keys,
         limits: relay::rekey_limits(),
         preferred: relay::preferred_downstream(),
+        user_signature_algorithms: Some(authenticate::signature_algorithms()),
         max_auth_attempts: max_auth_tries,
         // The grace time bounds the time before, and nothing bounds the time after authentication.
         inactivity_timeout: None,

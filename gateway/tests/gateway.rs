@@ -2,6 +2,16 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+#[path = "gateway/agent.rs"]
+mod agent;
+#[path = "gateway/certificates.rs"]
+mod certificates;
+#[path = "gateway/key_urls.rs"]
+mod key_urls;
+#[path = "gateway/keys.rs"]
+mod keys;
+#[path = "gateway/strangers.rs"]
+mod strangers;
 mod support;
 
 use std::fs;

@@ -16,6 +16,7 @@ mod devhost_script;
 mod first_login;
 mod forwarding;
 mod harness;
+mod keys;
 mod load;
 mod neighbours;
 mod restarts;

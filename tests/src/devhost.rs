@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
@@ -41,6 +42,7 @@ impl Setup {
             // The port is chosen by the kernel at the first start, and kept from then on.
             ("gateway.listen", "[\"127.0.0.1:0\"]".to_owned()),
             ("gateway.state_dir", path("gateway")),
+            ("gateway.authorized_keys_dir", path("authorized_keys.d")),
             ("provisioner.instance", format!("{:?}", place.instance())),
             ("provisioner.socket", path("run/provisioner.sock")),
             ("provisioner.gateway_user", format!("{:?}", gateway_user().name)),
@@ -82,6 +84,7 @@ impl Setup {
         make_directory(&directory.join("keys"), 0o700);
         make_directory(&directory.join("run"), 0o711);
         make_directory(&directory.join("bin"), 0o711);
+        make_directory(&directory.join("authorized_keys.d"), 0o755);
         make_directory(&directory.join("gateway"), 0o700);
         chown(directory.join("gateway"), Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         for name in self.users.iter().map(String::as_str).chain(["stranger"]) {
@@ -165,6 +168,14 @@ impl Devhost {
             known_hosts: self.directory.join("known_hosts"),
             port: self.address.port(),
         }
+    }
+
+    /// Appends a line to a user's file of authorized keys.
+    #[track_caller]
+    pub fn authorize(&self, user: &str, line: &str) {
+        let file = self.directory.join("authorized_keys.d").join(user);
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+        file.write_all(format!("{}\n", line.trim()).as_bytes()).unwrap();
     }
 
     /// Where the gateway listens.

@@ -2,6 +2,7 @@
 //! stand-in, which answers what the test tells it to. Needs no container engine.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ impl Answer {
 pub(crate) struct Gateway {
     pub(crate) dir: TempDir,
     pub(crate) address: SocketAddr,
+    /// Where the box's sshd listens.
+    pub(crate) box_address: SocketAddr,
     /// Requests that reached the provisioner.
     pub(crate) asked: Arc<AtomicUsize>,
     stop: CancellationToken,
@@ -64,11 +67,17 @@ impl Gateway {
         Self::start_with("", answer).await
     }
 
-    /// `settings` are lines of the `[gateway]` table.
+    /// `settings` are lines of the `[gateway]` table, and tables that follow it; `DIR` in them is the test's
+    /// directory.
     pub(crate) async fn start_with(settings: &str, answer: Answer) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), settings, answer).await
+    }
+
+    /// The same in a directory in which the test has put something.
+    pub(crate) async fn start_in(dir: TempDir, settings: &str, answer: Answer) -> Self {
+        fs::create_dir(dir.path().join("keys.d")).unwrap();
         for name in ["alice", "stranger", "box_host"] {
-            keygen(&dir.path().join(name)).await;
+            keygen(&dir.path().join(name), &[]).await;
         }
         let config = config(dir.path(), settings);
         let server = Server::bind(config).await.unwrap();
@@ -78,7 +87,7 @@ impl Gateway {
         provisioner(dir.path(), box_address, answer, Arc::clone(&asked));
         let stop = CancellationToken::new();
         tokio::spawn(server.run(stop.clone()));
-        Self { dir, address, asked, stop, sshd }
+        Self { dir, address, box_address, asked, stop, sshd }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -91,7 +100,8 @@ impl Gateway {
         ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
             .args(["-o", "StrictHostKeyChecking=accept-new", "-o"])
             .arg(format!("UserKnownHostsFile={}", self.path("known_hosts").display()))
-            .args(["-o", "IdentityAgent=none", "-p", &self.address.port().to_string(), "-l", login, "-i"])
+            .env_remove("SSH_AUTH_SOCK")
+            .args(["-p", &self.address.port().to_string(), "-l", login, "-i"])
             .arg(self.path(key))
             .arg("127.0.0.1")
             .stdin(Stdio::null())
@@ -101,6 +111,27 @@ impl Gateway {
 
     pub(crate) fn sshd_pid(&self) -> u32 {
         self.sshd.id().unwrap()
+    }
+
+    /// Makes a key and writes the line `options KEY` of alice's file. What the file says already stays.
+    pub(crate) async fn key_of_alices(&self, name: &str, options: &str, kind: &[&str]) {
+        keygen(&self.path(name), kind).await;
+        let key = fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap();
+        self.line_of_alices(&format!("{options} {}", key.trim()));
+    }
+
+    /// Appends a line to alice's file.
+    pub(crate) fn line_of_alices(&self, line: &str) {
+        let mut file =
+            fs::OpenOptions::new().append(true).create(true).open(self.path("keys.d/alice")).unwrap();
+        writeln!(file, "{}", line.trim()).unwrap();
+    }
+
+    /// Runs a command in the box as alice with another key.
+    pub(crate) async fn run_with(&self, key: &str, options: &[&str], command: &str) -> Output {
+        let mut ssh = self.ssh("alice", key);
+        // Options come before the host, which is there already: ssh takes them after it as well.
+        output(ssh.args(options).arg(command)).await
     }
 
     /// Runs a command in the box as alice.
@@ -118,18 +149,24 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn keygen(file: &Path) {
+/// Makes a key pair, an ed25519 one unless `options` say another.
+pub(crate) async fn keygen(file: &Path, options: &[&str]) {
     let mut keygen = Command::new("ssh-keygen");
-    let made = output(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file)).await;
+    let made = output(keygen.args(["-q", "-N", "", "-t", "ed25519"]).args(options).arg("-f").arg(file)).await;
     assert!(made.status.success(), "{}", text(&made.stderr));
 }
 
 fn config(dir: &Path, settings: &str) -> Config {
     let key = fs::read_to_string(dir.join("alice.pub")).unwrap();
     let dir_text = dir.display();
+    let settings = settings.replace("DIR", &dir_text.to_string());
+    // What is hers goes to her table, which stands last.
+    let (users, settings): (Vec<_>, Vec<_>) = settings.lines().partition(|line| line.starts_with("key_urls"));
+    let (users, settings) = (users.join("\n"), settings.join("\n"));
     let config = format!(
-        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"{dir_text}/gateway\"\n{settings}\n\
-         [provisioner]\nsocket = \"{dir_text}/provisioner.sock\"\n[users.alice]\nkeys = [\"{}\"]\n",
+        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"{dir_text}/gateway\"\n\
+         authorized_keys_dir = \"{dir_text}/keys.d\"\n{settings}\n\
+         [provisioner]\nsocket = \"{dir_text}/provisioner.sock\"\n[users.alice]\nkeys = [\"{}\"]\n{users}",
         key.trim()
     );
     Config::parse(Path::new("test.toml"), &config).unwrap()
