@@ -10,7 +10,7 @@
 //!
 //! Every connection-protocol message (RFC 4250 §4.1.2: 80–127) crosses as it came, so channel numbers,
 //! windows, unknown requests and exit codes are between the real client and the real sshd. Host keys alone
-//! are this hop's: [`hostkeys`] says what crosses instead.
+//! are this hop's: `hostkeys` says what crosses instead.
 //!
 //! Invariant: a filter looks at a message in passing; it neither waits nor keeps it.
 

@@ -1,5 +1,7 @@
 //! ssh-audit's opinion of what the gateway offers.
 
+use std::io::Write;
+
 use boxgate_tests::{Devhost, Run};
 use serde_json::Value;
 
@@ -27,8 +29,9 @@ fn ssh_audit_fails_nothing() {
         };
         algorithms().filter_map(noted).collect::<Vec<_>>()
     };
+    // For whoever reads the log of the tests, where captured output does not show.
     for warning in notes("warn") {
-        println!("ssh-audit warns: {warning}");
+        writeln!(std::io::stderr(), "ssh-audit warns: {warning}").unwrap();
     }
     // ssh-audit's one objection: NIST's curves, which it suspects and standards demand. They are offered last,
     // for clients that have nothing else.

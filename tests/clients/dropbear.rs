@@ -20,19 +20,12 @@ const CASES: &[Case] = &[
     (
         "streams",
         |server| {
-            let sent = random_bytes(4 << 20);
+            // The first byte is none that could belong to what the client itself says before.
+            let sent = [&b"!"[..], &random_bytes(4 << 20)].concat();
             let done = dbclient(server, &[]).arg("tee /dev/stderr").input(sent.clone()).ok();
             format!("{}, {}", same(&sent, &done.stdout), same(&sent, &without_banner(&done.stderr)))
         },
-        "same 4194304, same 4194304",
-    ),
-    (
-        "a terminal",
-        |server| {
-            let done = dbclient(server, &["-t"]).arg("tty | cut -d / -f 1-3; exit 3").finish();
-            format!("{} {:?}", done.status_text(), done.text())
-        },
-        r#"3 "/dev/pts\r""#,
+        "same 4194305, same 4194305",
     ),
     (
         "every cipher",

@@ -70,13 +70,19 @@ impl Servers {
     }
 }
 
-/// Standard error without the gateway's warning that boxes here are not isolated, which it sends as a banner
-/// before the login succeeds. Each client prints a banner in its own way.
+/// Standard error without what a client says there before the command does: of host keys that are not checked, and
+/// the gateway's warning that boxes here are not isolated, which it sends as a banner before the login succeeds.
 pub(crate) fn without_banner(stderr: &[u8]) -> Vec<u8> {
     let is_banner = |line: &[u8]| {
-        [&b"boxgate: warning: "[..], b"-- Pre-authentication banner", b"-- End of banner", b"| boxgate: "]
-            .iter()
-            .any(|begin| line.starts_with(begin))
+        [
+            &b"boxgate: warning: "[..],
+            b"dbclient: Caution",
+            b"-- Pre-authentication banner",
+            b"-- End of banner",
+            b"| boxgate: ",
+        ]
+        .iter()
+        .any(|begin| line.starts_with(begin))
     };
     let mut rest = stderr;
     while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {

@@ -129,7 +129,8 @@ fn ssh(server: &Server) -> PathBuf {
 
 fn ansible(server: &Server, module: &str, arguments: &str) -> Run {
     let login = &server.login;
-    let temporary = server.directory.join("ansible");
+    let (temporary, settings) = (server.directory.join("ansible"), server.directory.join("ansible.cfg"));
+    fs::write(&settings, "").unwrap();
     let common = format!(
         "-F none -o IdentitiesOnly=yes -o UserKnownHostsFile={} -o LogLevel=ERROR",
         login.known_hosts.display()
@@ -138,7 +139,7 @@ fn ansible(server: &Server, module: &str, arguments: &str) -> Run {
     let run = Run::new(driver::tools().join("venv/bin/ansible"))
         .env("HOME", &server.directory)
         .env("ANSIBLE_HOME", &temporary)
-        .env("ANSIBLE_CONFIG", "/dev/null")
+        .env("ANSIBLE_CONFIG", &settings)
         .env("ANSIBLE_SSH_CONTROL_PATH_DIR", temporary.join("cp"))
         .env("ANSIBLE_SSH_ARGS", "-o ControlMaster=auto -o ControlPersist=2s");
     let run = run

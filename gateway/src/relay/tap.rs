@@ -333,7 +333,7 @@ mod tests {
         tap.see(From::Client, &request("of-tomorrow@example.org", &[]));
         tap.see(From::Client, &message(message::GLOBAL_REQUEST, &[&string(b"keepalive@openssh.com"), &[1]]));
         tap.see(From::Client, &message(message::CHANNEL_DATA, &[&[0; 4], &string(b"in")]));
-        tap.see(From::Devbox, &message(message::CHANNEL_DATA, &[&[0; 4], &string(&[0; 30_000])]));
+        tap.see(From::Devbox, &message(message::CHANNEL_DATA, &[&[0; 4], &string(&vec![0; 30_000])]));
         tap.see(From::Devbox, &message(message::CHANNEL_EXTENDED_DATA, &[&[0; 8], &string(b"errors")]));
         tap.see(From::Devbox, &request("exit-status", &[0, 0, 0, 0]));
         tap.see(From::Devbox, &request("exit-status", &[0, 0, 0, 42]));
