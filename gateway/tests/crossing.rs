@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Both ends are raw as well, so that the test can send whatever it likes.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Message {
 
     /// Bytes that tell its place in the sequence; valid as far as the tap reads when it is data.
     fn payload(self, place: usize) -> Bytes {
-        let filler = (0..self.length).map(|at| (at.wrapping_mul(31) ^ place) as u8);
+        let filler = (0..self.length).map(|at| (at.wrapping_mul(31) ^ place).to_le_bytes()[0]);
         if self.number == CHANNEL_DATA {
             let length = u32::try_from(self.length).unwrap().to_be_bytes();
             [CHANNEL_DATA, 0, 0, 0, 7].into_iter().chain(length).chain(filler).collect()
@@ -171,14 +171,12 @@ async fn connection(
     let chunked = |inner| Chunked { inner, sizes: sizes.to_vec(), turn: 0 };
     let config = server::Config { keys: vec![key.clone()], limits: limits.clone(), ..Default::default() };
     let serve = server::run_stream(Arc::new(config), chunked(one), ServerEnd(Some(server_link)));
-    let connect = async {
-        let config = Arc::new(client::Config { limits, ..Default::default() });
-        let mut handle = client::connect_stream(config, chunked(other), ClientEnd).await.unwrap();
-        handle.set_raw(client_link).await.unwrap();
-        assert!(handle.authenticate_none("alice").await.unwrap().success());
-        handle
-    };
+    let config = Arc::new(client::Config { limits, ..Default::default() });
+    let connect = client::connect_stream(config, chunked(other), ClientEnd);
     let (session, handle) = tokio::join!(serve, connect);
+    let mut handle = handle.unwrap();
+    handle.set_raw(client_link).await.unwrap();
+    assert!(handle.authenticate_none("alice").await.unwrap().success());
     (session.unwrap(), handle)
 }
 
