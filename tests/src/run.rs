@@ -23,8 +23,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(2);
 /// Bytes of each stream that a failure shows.
 const SHOWN: usize = 4000;
-/// How setpriv(1) is told to end what it starts when the thread that runs a story is no more.
-const UNTIL_DEATH: [&str; 2] = ["--pdeathsig", "KILL"];
+/// How setpriv(1) is told to end what it starts when the thread that runs a story is no more, and env(1) to let it
+/// hear a Ctrl-C: tests that run in the background have been told to ignore it, and a shell cannot trap what it ignores.
+const UNTIL_DEATH: [&str; 4] = ["--pdeathsig", "KILL", "env", "--default-signal=INT"];
 /// Characters of each word of a command that a failure shows.
 const WORD_SHOWN: usize = 300;
 
