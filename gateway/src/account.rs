@@ -18,12 +18,6 @@ impl Traffic {
     pub(crate) fn count_from_devbox(&self, message: &[u8]) {
         self.tap.see(From::Devbox, message);
     }
-
-    /// What the tap saw.
-    #[must_use]
-    pub fn tap(&self) -> &Tap {
-        &self.tap
-    }
 }
 
 /// As [`Tap`] tells it.

@@ -71,9 +71,7 @@ impl Front {
             span.record("login", field::debug(short));
         }
     }
-}
 
-impl Front {
     /// Who would be let in as `user` by a key or a certificate.
     fn admission(&mut self, user: &str, algorithm: &Algorithm, with: Credential<'_>) -> Option<Admission> {
         self.tried.store(true, Relaxed);
