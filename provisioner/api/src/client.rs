@@ -1,9 +1,10 @@
-//! The gateway's side of the socket. Each call is a connection of its own and ends with it: dropping a call
+//! The asking side of the socket. Each call is a connection of its own and ends with it: dropping a call
 //! closes the connection and leaves nothing behind, while the provisioner goes on making the box.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use boxgate_config::DevBoxId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -18,8 +19,9 @@ use tokio::time::timeout;
 
 use crate::lines::Lines;
 use crate::{
-    BOXES_PATH, BoxSummary, ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, HEALTH_PATH, Health,
-    MAX_LINE, MAX_REPLY, Progress, Refusal,
+    BOXES_PATH, BoxSummary, ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, GC_PATH, GcReport,
+    GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, MAX_LINE, MAX_REPLY, ORDER_PATH,
+    OrderEvent, OrderRequest, Progress, Refusal, USE_PATH, UseReport,
 };
 
 /// How long the provisioner may take to begin its answer. It gives the engine less than that to answer a
@@ -56,6 +58,29 @@ struct Answer {
     _connection: JoinSet<hyper::Result<()>>,
 }
 
+/// An answer that comes line by line.
+struct Events {
+    answer: Answer,
+    lines: Lines,
+}
+
+impl Events {
+    async fn next<T: DeserializeOwned>(&mut self, client: &Client) -> Result<T, ClientError> {
+        loop {
+            if let Some(line) = self.lines.next().map_err(|_| too_long())? {
+                return decode(&line);
+            }
+            match self.answer.response.body_mut().frame().await {
+                Some(frame) => {
+                    let frame = frame.map_err(|fault| client.unreachable(fault))?;
+                    self.lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                }
+                None => return Err(client.unreachable("the answer ended before its last line")),
+            }
+        }
+    }
+}
+
 impl Client {
     /// Connects to nothing yet: a provisioner may come and go while the gateway stays.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
@@ -79,23 +104,32 @@ impl Client {
         request: &EnsureRequest,
         mut on_progress: impl FnMut(Progress) + Send,
     ) -> Result<Endpoint, ClientError> {
-        let mut answer = self.ask(Method::POST, ENSURE_PATH, Some(request)).await?;
-        let body = answer.response.body_mut();
-        let mut lines = Lines::default();
+        let mut events = self.events(ENSURE_PATH, request).await?;
         loop {
-            while let Some(line) = lines.next().map_err(|_| too_long())? {
-                match decode(&line)? {
-                    EnsureEvent::Progress(progress) => on_progress(progress),
-                    EnsureEvent::Ready(endpoint) => return Ok(endpoint),
-                    EnsureEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
-                }
+            match events.next(self).await? {
+                EnsureEvent::Progress(progress) => on_progress(progress),
+                EnsureEvent::Ready(endpoint) => return Ok(endpoint),
+                EnsureEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
             }
-            match body.frame().await {
-                Some(frame) => {
-                    let frame = frame.map_err(|fault| self.unreachable(fault))?;
-                    lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
-                }
-                None => return Err(self.unreachable("the answer ended before the box was ready")),
+        }
+    }
+
+    /// Changes a box and waits until it is done. `on_progress` hears what is going on meanwhile. Dropping the
+    /// call stops the waiting, not the work.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] when the provisioner says why it was not done, else why it said nothing.
+    pub async fn order(
+        &self,
+        request: &OrderRequest,
+        mut on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<(), ClientError> {
+        let mut events = self.events(ORDER_PATH, request).await?;
+        loop {
+            match events.next(self).await? {
+                OrderEvent::Progress(progress) => on_progress(progress),
+                OrderEvent::Done => return Ok(()),
+                OrderEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
             }
         }
     }
@@ -114,6 +148,72 @@ impl Client {
     /// Any [`ClientError`]; `Failed` when the container engine does not answer.
     pub async fn boxes(&self) -> Result<Vec<BoxSummary>, ClientError> {
         self.get(BOXES_PATH).await
+    }
+
+    /// The same with what each box uses at the moment, which takes the engine a second or two.
+    ///
+    /// # Errors
+    /// As for [`Self::boxes`].
+    pub async fn boxes_with_usage(&self) -> Result<Vec<BoxSummary>, ClientError> {
+        self.get(&format!("{BOXES_PATH}?usage=true")).await
+    }
+
+    /// Keeps a box from being stopped for being idle.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; `Failed` when there is no such box.
+    pub async fn keep(&self, request: &KeepRequest) -> Result<Kept, ClientError> {
+        self.post(KEEP_PATH, request).await
+    }
+
+    /// Finds what no box needs any more, and removes it if asked to.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; `Failed` when the container engine does not answer.
+    pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, ClientError> {
+        self.post(GC_PATH, request).await
+    }
+
+    /// Says who uses what.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Failed`.
+    pub async fn report_use(&self, report: &UseReport) -> Result<(), ClientError> {
+        let answer = self.ask(Method::POST, USE_PATH, Some(report)).await?;
+        self.whole(answer).await.map(drop)
+    }
+
+    /// Reads what a box's console got: the last `lines`, and with `follow` all that comes until it ends.
+    /// `on_bytes` hears it in pieces.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; `Failed` when there is no such box.
+    pub async fn logs(
+        &self,
+        devbox: &DevBoxId,
+        lines: u32,
+        follow: bool,
+        mut on_bytes: impl FnMut(&[u8]) + Send,
+    ) -> Result<(), ClientError> {
+        // A `+` in a query is a space.
+        let devbox = devbox.to_string().replace('+', "%2B");
+        let path = format!("{LOGS_PATH}?box={devbox}&lines={lines}&follow={follow}");
+        let mut answer = self.ask(Method::GET, &path, None::<&()>).await?;
+        while let Some(frame) = answer.response.body_mut().frame().await {
+            let frame = frame.map_err(|fault| self.unreachable(fault))?;
+            on_bytes(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let answer = self.ask(Method::POST, path, Some(body)).await?;
+        decode(&self.whole(answer).await?)
+    }
+
+    async fn events(&self, path: &str, request: &impl Serialize) -> Result<Events, ClientError> {
+        let answer = self.ask(Method::POST, path, Some(request)).await?;
+        Ok(Events { answer, lines: Lines::default() })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

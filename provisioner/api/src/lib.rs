@@ -3,34 +3,55 @@
 //! ```text
 //! gateway ── Client ── HTTP/1 on a Unix socket, peer credentials checked ──► provisioner
 //!            POST /v1/ensure   EnsureRequest  → lines of EnsureEvent, the last one ready or failed
+//!            POST /v1/use      UseReport      → nothing
 //!            GET  /v1/health                  → Health
-//!            GET  /v1/boxes                   → list of BoxSummary
+//!            GET  /v1/boxes    [?usage=true]  → list of BoxSummary
+//!                              and for root alone:
+//!            POST /v1/order    OrderRequest   → lines of OrderEvent, the last one done or failed
+//!            POST /v1/keep     KeepRequest    → Kept
+//!            GET  /v1/logs     ?box=alice&lines=100&follow=false → the lines that its console got, as text
+//!            POST /v1/gc       GcRequest      → GcReport
 //! ```
 //!
 //! Nothing here names Docker. What is read from the socket is bounded, whoever wrote it: [`MAX_LINE`],
 //! [`MAX_REPLY`].
 
+mod boxes;
 mod client;
 mod id;
 mod lines;
 mod messages;
 
+pub use boxes::{
+    BoxState, BoxSummary, BoxUse, GcReport, GcRequest, KeepRequest, Kept, Limits, Order, OrderEvent,
+    OrderRequest, Orphan, OrphanKind, Usage, UseReport,
+};
 pub use client::{Client, ClientError};
 pub use messages::{
-    BoxState, BoxSummary, Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Health,
-    Progress, Refusal,
+    Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Health, Progress, Refusal,
 };
 
 /// Makes or wakes a box: [`EnsureRequest`] → lines of JSON, each an [`EnsureEvent`].
 pub const ENSURE_PATH: &str = "/v1/ensure";
 /// Whether the provisioner can work: [`Health`].
 pub const HEALTH_PATH: &str = "/v1/health";
-/// Every box there is: a list of [`BoxSummary`].
+/// Every box there is: a list of [`BoxSummary`], with what each uses at the moment for `?usage=true`.
 pub const BOXES_PATH: &str = "/v1/boxes";
+/// Changes a box: [`OrderRequest`] → lines of JSON, each an [`OrderEvent`]. For root alone.
+pub const ORDER_PATH: &str = "/v1/order";
+/// Keeps a box running while it is idle: [`KeepRequest`] → [`Kept`]. For root alone.
+pub const KEEP_PATH: &str = "/v1/keep";
+/// What the console of `?box=` got, as lines of text: the last `&lines=`, and with `&follow=true` all that
+/// comes, until the box or the reader ends. For root alone.
+pub const LOGS_PATH: &str = "/v1/logs";
+/// Who uses what, said by a gateway: [`UseReport`].
+pub const USE_PATH: &str = "/v1/use";
+/// Finds and removes what no box needs: [`GcRequest`] → [`GcReport`]. For root alone.
+pub const GC_PATH: &str = "/v1/gc";
 
 /// Most bytes of one [`EnsureEvent`] line. The longest is a failure, which is a few sentences.
 pub const MAX_LINE: usize = 16 * 1024;
 /// Most bytes of a reply that is no stream: thousands of boxes at a few hundred bytes each.
 pub const MAX_REPLY: usize = 4 * 1024 * 1024;
-/// Most bytes of a request: a box's id, a public key and a few words.
+/// Most bytes of a request: at most a few hundred boxes in use.
 pub const MAX_REQUEST: usize = 64 * 1024;

@@ -1,4 +1,5 @@
-//! The requests and replies, as JSON. Fields may be added: a reader ignores those that it does not know.
+//! What is said to make a box answer, and what answers whatever goes wrong. As JSON; fields may be added: a
+//! reader ignores those that it does not know.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -82,6 +83,18 @@ pub enum FailureCode {
     NotIsolated,
     /// No free network is left for the box.
     PoolExhausted,
+    /// Its owner has as many boxes as she may have.
+    TooManyBoxes,
+    /// The running boxes were promised as much of the host's memory as may be.
+    HostFull,
+    /// There is no such box, and this request makes none.
+    NoSuchBox,
+    /// A volume of the box's is gone, and what was in it.
+    VolumeMissing,
+    /// The rules that keep boxes from each other and from the host are not in place.
+    NotProtected,
+    /// The box has been stopped, or made anew, while it was asked for.
+    Overtaken,
     /// Something that is not this box has its name.
     NameTaken,
     /// The box ended while it was booting.
@@ -112,37 +125,6 @@ pub struct Health {
 pub enum Engine {
     Ok,
     Unavailable { reason: String },
-}
-
-/// A box as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BoxSummary {
-    /// On the wire `"alice"` or `"alice+web"`.
-    #[serde(with = "id")]
-    pub id: DevBoxId,
-    pub state: BoxState,
-    /// The container's name.
-    pub container: String,
-    /// The image that the box was made from.
-    pub image: String,
-    /// Whether the box was made by a runtime that isolates.
-    pub isolated: bool,
-    /// When the box got into its state (RFC 3339); none for a box that never ran.
-    pub since: Option<String>,
-}
-
-/// What a box is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BoxState {
-    /// Made, never started.
-    Created,
-    /// Started; its sshd may not answer yet.
-    Running,
-    /// Ended; the next login wakes it.
-    Stopped,
-    /// Neither: the engine is pausing, restarting or removing it.
-    Changing,
 }
 
 /// The body of every answer that is not a 2xx.
@@ -215,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn health_and_boxes_come_back_as_they_went() {
+    fn health_comes_back_as_it_went() {
         let health = Health {
             version: "0.1.0".to_owned(),
             engine: Engine::Unavailable { reason: "connection refused".to_owned() },
@@ -223,17 +205,6 @@ mod tests {
         };
         let json = serde_json::to_string(&health).unwrap();
         assert_eq!(serde_json::from_str::<Health>(&json).unwrap(), health);
-
-        let summary = BoxSummary {
-            id: DevBoxId::parse("alice").unwrap(),
-            state: BoxState::Stopped,
-            container: "boxgate.alice".to_owned(),
-            image: "boxgate/box:latest".to_owned(),
-            isolated: true,
-            since: Some("2026-01-01T00:00:00Z".to_owned()),
-        };
-        let json = serde_json::to_string(&summary).unwrap();
-        assert_eq!(serde_json::from_str::<BoxSummary>(&json).unwrap(), summary);
     }
 
     proptest! {
