@@ -1,15 +1,15 @@
 //! The configuration as the programs use it: typed, complete, valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
 use crate::{
-    AddressPatterns, AuthorizedKey, Faults, InstanceName, KeyUrl, LoadError, LoginName, raw, validate,
+    AddressPatterns, AuthorizedKey, BoxSettings, DevBoxName, Faults, InstanceName, KeyUrl, LoadError,
+    LoginName, Overrides, raw, validate,
 };
 
 /// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
@@ -18,6 +18,7 @@ pub struct Config {
     pub gateway: GatewayConfig,
     pub provisioner: ProvisionerConfig,
     pub devbox: DevBoxConfig,
+    pub groups: BTreeMap<String, Group>,
     pub users: BTreeMap<LoginName, User>,
 }
 
@@ -101,29 +102,23 @@ pub struct ProvisionerConfig {
     pub docker_socket: PathBuf,
     /// Boxes' networks are cut from this range, a /28 each.
     pub network_pool: Ipv4Net,
+    /// What the running boxes' memory limits may come to together, as a share of the host's memory: 1.0 is all
+    /// of it, 2.0 twice as much.
+    pub memory_share: f64,
 }
 
 /// `[box]`: what every box is made from.
 #[derive(Debug, Clone)]
 pub struct DevBoxConfig {
-    pub image: String,
     pub runtime: Runtime,
-    pub limits: BoxLimits,
+    /// Whether a login to a further box that there is not yet makes it. If not, its owner asks for it first.
+    pub new_on_login: bool,
+    /// What groups, users and single boxes may have otherwise: ask [`Config::settings`].
+    pub settings: BoxSettings,
     /// From start to sshd's answer; a box that takes longer has failed to boot.
     pub boot_timeout: Duration,
     /// Login shell of the box's user.
     pub shell: PathBuf,
-}
-
-/// Limits of one box.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BoxLimits {
-    /// Cores' worth of processor time, for example 1.5.
-    pub cpus: f64,
-    /// Memory and swap together. Always set: a box that uses it up dies alone.
-    pub memory: ByteSize,
-    /// Processes and threads; at least 4096, since systemd, Docker and an IDE need them.
-    pub pids: i64,
 }
 
 /// What isolates a box from the host.
@@ -162,6 +157,18 @@ pub struct User {
     pub keys: Vec<AuthorizedKey>,
     /// Where more of her keys are, in `authorized_keys` format.
     pub key_urls: Vec<KeyUrl>,
+    /// What her boxes have otherwise than others',
+    pub devbox: Overrides,
+    /// and what single ones of her further boxes have otherwise than that.
+    pub boxes: BTreeMap<DevBoxName, Overrides>,
+}
+
+/// `[groups.NAME]`. Nobody is in two.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    pub members: BTreeSet<LoginName>,
+    /// What their boxes have otherwise than others'.
+    pub devbox: Overrides,
 }
 
 impl Config {

@@ -16,11 +16,12 @@ mod key_url;
 mod keys;
 mod names;
 mod raw;
+mod settings;
 mod validate;
 
 pub use addresses::{AddressError, AddressPatterns};
 pub use config::{
-    BoxLimits, Config, DevBoxConfig, GatewayConfig, PenaltyConfig, ProvisionerConfig, Runtime, Startups, User,
+    Config, DevBoxConfig, GatewayConfig, Group, PenaltyConfig, ProvisionerConfig, Runtime, Startups, User,
 };
 pub use fault::{Fault, Faults, LoadError};
 pub use key_url::{KeyUrl, KeyUrlError};
@@ -28,6 +29,7 @@ pub use keys::{
     AuthorizedKey, KeyError, KeyOptions, KeyRole, Permission, Permissions, check_strength, is_security_key,
 };
 pub use names::{DevBoxId, DevBoxName, InstanceName, LoginName, NameError};
+pub use settings::{BoxLimits, BoxSettings, IdleStop, Overrides};
 
 /// The example that documents every setting; a test keeps it parseable.
 pub const EXAMPLE: &str = include_str!("../example.toml");

@@ -35,6 +35,8 @@ pub(crate) struct File {
     #[serde(default, rename = "box")]
     pub(crate) devbox: DevBox,
     #[serde(default)]
+    pub(crate) groups: BTreeMap<String, Group>,
+    #[serde(default)]
     pub(crate) users: BTreeMap<String, User>,
 }
 
@@ -85,6 +87,7 @@ pub(crate) struct Provisioner {
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) docker_socket: Option<Field<String>>,
     pub(crate) network_pool: Option<Field<String>>,
+    pub(crate) memory_share: Option<Field<Number>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,11 +95,35 @@ pub(crate) struct DevBox {
     pub(crate) image: Option<Field<String>>,
     pub(crate) runtime: Option<Field<String>>,
     pub(crate) i_understand_boxes_are_root_on_this_host: Option<Field<bool>>,
+    pub(crate) boot_timeout: Option<Field<String>>,
+    pub(crate) shell: Option<Field<String>>,
+    pub(crate) new_on_login: Option<Field<bool>>,
     pub(crate) cpus: Option<Field<Number>>,
     pub(crate) memory: Option<Field<String>>,
     pub(crate) pids: Option<Field<i64>>,
-    pub(crate) boot_timeout: Option<Field<String>>,
-    pub(crate) shell: Option<Field<String>>,
+    pub(crate) disk: Option<Field<String>>,
+    pub(crate) idle_stop: Option<Field<String>>,
+    pub(crate) max_boxes: Option<Field<i64>>,
+}
+
+/// Settings of `[box]` that a group, a user or one of her boxes may have otherwise.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Override {
+    pub(crate) image: Option<Field<String>>,
+    pub(crate) cpus: Option<Field<Number>>,
+    pub(crate) memory: Option<Field<String>>,
+    pub(crate) pids: Option<Field<i64>>,
+    pub(crate) disk: Option<Field<String>>,
+    pub(crate) idle_stop: Option<Field<String>>,
+    pub(crate) max_boxes: Option<Field<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Group {
+    #[serde(default)]
+    pub(crate) members: Vec<Field<String>>,
+    #[serde(default, rename = "box")]
+    pub(crate) devbox: Override,
 }
 
 /// `2` and `1.5` are both numbers to whoever writes them.
@@ -112,6 +139,19 @@ pub(crate) struct User {
     pub(crate) keys: Option<Vec<Field<String>>>,
     pub(crate) github: Option<Field<String>>,
     pub(crate) key_urls: Option<Vec<Field<String>>>,
+    #[serde(rename = "box")]
+    pub(crate) devbox: Option<Override>,
+    #[serde(default)]
+    pub(crate) boxes: BTreeMap<String, Override>,
+}
+
+impl Number {
+    pub(crate) fn as_f64(self) -> f64 {
+        match self {
+            Self::Integer(number) => f64::from(number),
+            Self::Float(number) => number,
+        }
+    }
 }
 
 /// 1-based line of a byte offset.

@@ -4,18 +4,16 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
 use crate::raw::{self, Field, Number, line_of};
-use crate::{BoxLimits, Config, DevBoxConfig, Fault, InstanceName, ProvisionerConfig, Runtime};
+use crate::{Config, Fault, InstanceName, ProvisionerConfig};
 
+mod devbox;
 mod gateway;
+mod groups;
 mod users;
 
-/// Below this neither systemd nor an inner Docker engine starts.
-const MEMORY_MIN: ByteSize = ByteSize::mib(256);
-const PIDS_MIN: i64 = 4096;
 /// Prefix length of one box's network: a gateway address, the box, and room for its own bridges.
 const BOX_PREFIX: u8 = 28;
 
@@ -92,6 +90,15 @@ impl Check<'_> {
         })
     }
 
+    /// A number above 0.
+    fn number(&mut self, setting: &str, field: Option<&Field<Number>>, default: f64) -> f64 {
+        let remedy = format!("write a number above 0, for example {default}");
+        self.read(setting, field, default, &remedy, |number| match number.as_f64() {
+            number if number.is_finite() && number > 0.0 => Ok(number),
+            number => Err(format!("{number} is out of range")),
+        })
+    }
+
     fn count(&mut self, setting: &str, field: Option<&Field<i64>>, default: usize) -> usize {
         let remedy = format!("write a whole number of at least 1, for example {default}");
         self.read(setting, field, default, &remedy, |number| match usize::try_from(number) {
@@ -108,8 +115,8 @@ impl Check<'_> {
         })
     }
 
-    fn flag(&mut self, setting: &str, field: Option<&Field<bool>>) -> bool {
-        self.read(setting, field, false, "write true or false", Ok)
+    fn flag(&mut self, setting: &str, field: Option<&Field<bool>>, default: bool) -> bool {
+        self.read(setting, field, default, "write true or false", Ok)
     }
 }
 
@@ -118,9 +125,10 @@ pub(crate) fn validate(file: &raw::File, text: &str, faults: &mut Vec<Fault>) ->
     let mut check = Check { text, faults };
     let gateway = gateway::gateway(&file.gateway, &mut check);
     let provisioner = provisioner(&file.provisioner, &mut check)?;
-    let devbox = devbox(&file.devbox, &mut check);
+    let devbox = devbox::devbox(&file.devbox, &mut check);
+    let groups = groups::groups(&file.groups, &mut check);
     let users = users::users(&file.users, !gateway.user_ca_keys.is_empty(), &mut check);
-    Some(Config { gateway, provisioner, devbox, users })
+    Some(Config { gateway, provisioner, devbox, groups, users })
 }
 
 fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<ProvisionerConfig> {
@@ -154,6 +162,7 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
             "/var/run/docker.sock",
         ),
         network_pool,
+        memory_share: check.number("provisioner.memory_share", raw.memory_share.as_ref(), 2.0),
     })
 }
 
@@ -174,71 +183,4 @@ fn network_pool(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Ipv4Net
             Ok(Some(net.trunc()))
         },
     )
-}
-
-fn devbox(raw: &raw::DevBox, check: &mut Check<'_>) -> DevBoxConfig {
-    let image = check.read(
-        "box.image",
-        raw.image.as_ref(),
-        "boxgate/box:latest".to_owned(),
-        "write the name of a local Docker image, for example \"boxgate/box:latest\"",
-        |image| if image.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(image) },
-    );
-    let accepted = check.flag(
-        "box.i_understand_boxes_are_root_on_this_host",
-        raw.i_understand_boxes_are_root_on_this_host.as_ref(),
-    );
-    let runtime = check.read(
-        "box.runtime",
-        raw.runtime.as_ref(),
-        Runtime::Sysbox,
-        "write \"sysbox\", or \"runc\" for a trial without isolation",
-        |name| match name.as_str() {
-            "sysbox" | "sysbox-runc" => Ok(Runtime::Sysbox),
-            "runc" => Ok(Runtime::Runc { boxes_are_root_on_this_host: accepted }),
-            other => Err(format!("{other:?} is not a runtime that boxes can use")),
-        },
-    );
-    DevBoxConfig {
-        image,
-        runtime,
-        limits: limits(raw, check),
-        boot_timeout: check.duration("box.boot_timeout", raw.boot_timeout.as_ref(), Duration::from_secs(60)),
-        shell: check.path("box.shell", raw.shell.as_ref(), "/bin/bash"),
-    }
-}
-
-fn limits(raw: &raw::DevBox, check: &mut Check<'_>) -> BoxLimits {
-    let cpus = check.read(
-        "box.cpus",
-        raw.cpus.as_ref(),
-        2.0,
-        "write a number of cores of at least 0.1, for example 2 or 1.5",
-        |number| {
-            let cpus = match number {
-                Number::Integer(cores) => f64::from(cores),
-                Number::Float(cores) => cores,
-            };
-            if cpus.is_finite() && cpus >= 0.1 { Ok(cpus) } else { Err(format!("{cpus} is too few")) }
-        },
-    );
-    let memory = check.read(
-        "box.memory",
-        raw.memory.as_ref(),
-        ByteSize::gib(4),
-        "write a size with its unit, at least \"256MiB\", for example \"4GiB\"",
-        |text| match text.parse::<ByteSize>() {
-            Ok(size) if size >= MEMORY_MIN => Ok(size),
-            Ok(size) => Err(format!("{size} is too little to boot a box")),
-            Err(_) => Err(format!("{text:?} is not a size")),
-        },
-    );
-    let pids = check.read(
-        "box.pids",
-        raw.pids.as_ref(),
-        16_384,
-        "write a whole number of at least 4096: systemd, Docker and an IDE need them",
-        |pids| if pids >= PIDS_MIN { Ok(pids) } else { Err(format!("{pids} is too few")) },
-    );
-    BoxLimits { cpus, memory, pids }
 }

@@ -18,6 +18,11 @@ impl Traffic {
     pub(crate) fn count_from_devbox(&self, message: &[u8]) {
         self.tap.see(From::Devbox, message);
     }
+
+    /// How often the client did something: see [`Tap::acts`].
+    pub(crate) fn acts(&self) -> u64 {
+        self.tap.acts()
+    }
 }
 
 /// As [`Tap`] tells it.

@@ -181,7 +181,7 @@ pub async fn serve(
         _ = &mut session => return info!("left before the box was ready"),
         () = shared.stop.cancelled() => return part(session, &ender, RESTARTING).await,
     };
-    let (Upstream { client, hold }, lease) = match opened {
+    let Opened { upstream: Upstream { client, hold }, lease, devbox } = match opened {
         Ok(opened) => opened,
         Err(fault) => {
             warn!(%fault, "no box");
@@ -193,6 +193,7 @@ pub async fn serve(
     if handle.auth_finish(Auth::Accept).await.is_err() {
         return info!("left before the box was ready");
     }
+    let presence = shared.uses.enter(&devbox, &traffic);
     info!("relaying");
 
     tokio::select! {
@@ -207,6 +208,14 @@ pub async fn serve(
     }
     drop(hold);
     drop(lease);
+    drop(presence);
+}
+
+/// A box that is connected to.
+struct Opened {
+    upstream: Upstream,
+    lease: Lease,
+    devbox: DevBoxId,
 }
 
 /// Startup: the handshake, and the keys that the client tries, until one is verified. `None` when the client,
@@ -266,7 +275,7 @@ async fn open(
     handle: &Handle,
     principal: Principal,
     login: &str,
-) -> Result<(Upstream, Lease), OpenError> {
+) -> Result<Opened, OpenError> {
     let grant = resolve(principal, login)?;
     Span::current().record("devbox", field::display(grant.devbox()));
     let endpoint = ensure_with_progress(shared, handle, &grant).await?;
@@ -274,10 +283,12 @@ async fn open(
         banner(handle, "warning: boxes on this host are not isolated, root in a box is root on the host")
             .await;
     }
-    let lease = shared.spares.lease(grant.devbox(), &endpoint);
-    let upstream = connect(shared, &grant, &endpoint).await;
-    let upstream = upstream.map_err(|source| OpenError::Dial { devbox: grant.devbox().clone(), source })?;
-    Ok((upstream, lease))
+    let devbox = grant.devbox().clone();
+    let lease = shared.spares.lease(&devbox, &endpoint);
+    match connect(shared, &grant, &endpoint).await {
+        Ok(upstream) => Ok(Opened { upstream, lease, devbox }),
+        Err(source) => Err(OpenError::Dial { devbox, source }),
+    }
 }
 
 /// A connection to the box: a spare one, if its user may do all there and there is one.

@@ -78,7 +78,7 @@ mod tests {
         let ensure =
             |source: ClientError| OpenError::Ensure { devbox: devbox.clone(), source: source.into() };
         let errors = [
-            OpenError::Refusal(Refusal::NamedBox { devbox: DevBoxId::parse("alice+web").unwrap() }),
+            OpenError::Refusal(Refusal::NotYours { devbox: DevBoxId::parse("bob+web").unwrap() }),
             ensure(ClientError::Failed(Failure {
                 code: FailureCode::BootTimeout,
                 message: "box alice did not boot within 60 s".to_owned(),

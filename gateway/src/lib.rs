@@ -7,7 +7,8 @@
 //!                                                                an Endpoint        ways
 //! ```
 //!
-//! [`connection`] walks one client through that line; each step is a module of its name.
+//! [`connection`] walks one client through that line; each step is a module of its name. [`uses`] tells the
+//! provisioner meanwhile who is connected to which box.
 //!
 //! Invariants:
 //! - Nothing is asked of the provisioner before a signature was verified ([`connection`]).
@@ -31,4 +32,5 @@ pub mod resolve;
 pub mod server;
 pub mod socket;
 pub mod startups;
+pub mod uses;
 pub mod watched_file;

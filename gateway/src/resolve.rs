@@ -98,8 +98,6 @@ pub enum Refusal {
     NoSuchName { login: String },
     #[error("box {devbox} belongs to {}", devbox.owner)]
     NotYours { devbox: DevBoxId },
-    #[error("box {devbox}: further boxes are not offered here, log in as {}", devbox.owner)]
-    NamedBox { devbox: DevBoxId },
 }
 
 /// Grants `principal` the box that `login` names, if it is hers.
@@ -110,9 +108,6 @@ pub fn resolve(principal: Principal, login: &str) -> Result<Grant, Refusal> {
     let devbox = DevBoxId::parse(login).map_err(|_| Refusal::NoSuchName { login: login.to_owned() })?;
     if devbox.owner != principal.login {
         return Err(Refusal::NotYours { devbox });
-    }
-    if devbox.name.is_some() {
-        return Err(Refusal::NamedBox { devbox });
     }
     Ok(Grant { devbox, principal })
 }
@@ -152,7 +147,8 @@ mod tests {
     fn her_own_box_and_no_other() {
         assert_eq!(resolve(alice(), "alice").unwrap().devbox().to_string(), "alice");
         assert!(matches!(resolve(alice(), "bob"), Err(Refusal::NotYours { .. })));
-        assert!(matches!(resolve(alice(), "alice+web"), Err(Refusal::NamedBox { .. })));
+        assert_eq!(resolve(alice(), "alice+web").unwrap().devbox().to_string(), "alice+web");
+        assert!(matches!(resolve(alice(), "bob+web"), Err(Refusal::NotYours { .. })));
         assert!(matches!(resolve(alice(), "al\nice"), Err(Refusal::NoSuchName { .. })));
     }
 }

@@ -25,6 +25,7 @@ use crate::penalties::Penalties;
 use crate::relay::HostKeys;
 use crate::socket::Ender;
 use crate::startups::Startups;
+use crate::uses::Uses;
 use crate::{authenticate, connection, host_keys, relay, socket};
 
 /// How long connections may take to end once the gateway is told to.
@@ -40,6 +41,8 @@ pub struct Shared {
     pub dialer: Dialer,
     pub spares: Arc<Spares>,
     pub provisioner: Client,
+    /// Who is connected to which box.
+    pub uses: Arc<Uses>,
     pub ssh: Arc<server::Config>,
     pub login_grace_time: Duration,
     /// Permits for connections that are not authenticated yet.
@@ -113,6 +116,7 @@ impl Server {
             dialer,
             authority,
             provisioner: Client::new(config.provisioner.socket),
+            uses: Uses::new(),
             ssh: Arc::new(server::Config { certificates, ..ssh }),
             login_grace_time: config.gateway.login_grace_time,
             startups: Startups::new(config.gateway.max_startups),
@@ -139,6 +143,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let urls = shared.users.urls();
         tasks.spawn(stop.clone().run_until_cancelled_owned(async move { urls.run().await }));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(report_use(Arc::clone(&shared))));
         for listener in self.listeners {
             let accepting = accept(listener, Arc::clone(&shared), tasks.clone());
             tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
@@ -149,6 +154,14 @@ impl Server {
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             warn!(connections = tasks.len(), "ended with connections still open");
         }
+    }
+}
+
+/// Tells the provisioner who uses what.
+async fn report_use(shared: Arc<Shared>) {
+    match shared.authority.public_line() {
+        Ok(user_ca) => shared.uses.report_to(&shared.provisioner, &user_ca).await,
+        Err(fault) => error!(%fault, "cannot write the authority's key: the provisioner is told of no use"),
     }
 }
 

@@ -13,8 +13,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use boxgate_config::{InstanceName, Runtime};
+use boxgate_config::{BoxLimits, DevBoxId, InstanceName, Runtime};
+use boxgate_provisioner_api::Usage;
 use ipnet::Ipv4Net;
+use tokio::sync::mpsc;
 
 use crate::blueprint::Blueprint;
 use crate::objects::{Labels, Names};
@@ -33,14 +35,21 @@ pub trait Backend: Send + Sync + 'static {
     /// Makes one change and returns when it is made.
     fn perform(&self, devbox: &Blueprint, change: &Change) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Every container of the installation.
-    fn containers(
-        &self,
-        instance: &InstanceName,
-    ) -> impl Future<Output = Result<Vec<Container>, Error>> + Send;
+    /// Everything of the installation's.
+    fn inventory(&self, instance: &InstanceName) -> impl Future<Output = Result<Inventory, Error>> + Send;
 
-    /// The last lines that a container's first process wrote, free of control characters.
-    fn last_words(&self, names: &Names) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+    /// What a running container uses; none when it does not run.
+    fn usage(&self, names: &Names) -> impl Future<Output = Result<Option<Usage>, Error>> + Send;
+
+    /// Sends what a container's first process wrote to `into`, line by line and free of control characters: the
+    /// last `lines`, and then, to `follow` it, what it writes until it ends. Returns when nobody listens.
+    fn console(
+        &self,
+        names: &Names,
+        lines: u32,
+        follow: bool,
+        into: mpsc::Sender<String>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Whether the engine answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
@@ -58,9 +67,13 @@ pub struct Container {
     /// The engine's own name for it, which no other container ever has.
     pub id: String,
     pub labels: Labels,
+    /// The image's name when the container was made from it,
     pub image: String,
+    /// and the engine's own name of what it was then.
+    pub image_id: String,
     /// The engine's name of the runtime that it was made with.
     pub runtime: String,
+    pub limits: ContainerLimits,
     pub state: State,
     /// The id of the network of the box's name that it is attached to. Empty until the first start, when the
     /// engine looks the network up by its name; none when it is attached to no network of that name.
@@ -72,6 +85,25 @@ impl Container {
     #[must_use]
     pub fn isolates(&self) -> bool {
         self.runtime == Runtime::Sysbox.docker_name()
+    }
+}
+
+/// What the engine lets a container use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContainerLimits {
+    /// Billionths of a core.
+    pub nano_cpus: i64,
+    /// Bytes of memory and swap together.
+    pub memory: i64,
+    pub pids: i64,
+}
+
+impl From<BoxLimits> for ContainerLimits {
+    fn from(limits: BoxLimits) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a billionth of a core is none")]
+        let nano_cpus = (limits.cpus * 1e9).round() as i64;
+        let memory = i64::try_from(limits.memory.as_u64()).unwrap_or(i64::MAX);
+        Self { nano_cpus, memory, pids: limits.pids }
     }
 }
 
@@ -102,10 +134,12 @@ pub enum State {
 /// What the host offers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Whether the wanted image is on this host.
-    pub image: bool,
+    /// The engine's own name of what the wanted image is now, if it is on this host.
+    pub image_id: Option<String>,
     /// Names of the runtimes that the engine knows.
     pub runtimes: HashSet<String>,
+    /// Bytes of memory.
+    pub memory: u64,
 }
 
 /// What bears on the making of a box, besides its container.
@@ -116,10 +150,27 @@ pub struct Surroundings {
     /// The labels of the volumes that have the names of the box's.
     pub home: Option<Labels>,
     pub docker: Option<Labels>,
-    /// Owners of all boxes of this installation, by their containers.
-    pub owners: HashSet<String>,
+    /// All boxes of this installation, this one among them.
+    pub boxes: Vec<Resident>,
     /// Networks of the engine and routes of the host.
     pub subnets: Vec<Ipv4Net>,
+}
+
+/// A box that there is: it has a container, or a home for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    pub id: DevBoxId,
+    pub has_container: bool,
+    pub running: bool,
+}
+
+/// What there is of an installation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    pub containers: Vec<Container>,
+    /// Names and labels.
+    pub networks: Vec<(String, Labels)>,
+    pub volumes: Vec<(String, Labels)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +206,14 @@ pub enum Change {
     CreateContainer,
     /// Attaches the container to the network of its name, in place of one that is gone.
     Attach,
+    /// Gives a container at rest the limits that it should have.
+    Limit,
     Start,
+    /// Lets the box shut itself down; what takes too long is killed.
+    Stop,
+    RemoveContainer,
+    RemoveVolume(Volume),
+    RemoveNetwork,
 }
 
 impl fmt::Display for Change {
@@ -166,7 +224,13 @@ impl fmt::Display for Change {
             Self::CreateVolume(Volume::Docker) => f.write_str("create docker volume"),
             Self::CreateContainer => f.write_str("create container"),
             Self::Attach => f.write_str("attach container to network"),
+            Self::Limit => f.write_str("set limits"),
             Self::Start => f.write_str("start container"),
+            Self::Stop => f.write_str("stop container"),
+            Self::RemoveContainer => f.write_str("remove container"),
+            Self::RemoveVolume(Volume::Home) => f.write_str("remove home volume"),
+            Self::RemoveVolume(Volume::Docker) => f.write_str("remove docker volume"),
+            Self::RemoveNetwork => f.write_str("remove network"),
         }
     }
 }

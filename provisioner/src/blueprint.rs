@@ -23,6 +23,10 @@ pub struct Blueprint {
     pub hostname: String,
     pub runtime: Runtime,
     pub limits: BoxLimits,
+    /// How many boxes its owner may have.
+    pub max_boxes: usize,
+    /// What the running boxes' memory limits may come to, as a share of the host's memory.
+    pub memory_share: f64,
     /// Where the box's network is cut from.
     pub pool: Ipv4Net,
     /// The host's directory that is bound read-only to `/etc/boxgate`.
@@ -43,14 +47,17 @@ impl Blueprint {
     pub fn new(config: &Config, id: DevBoxId) -> Self {
         let provisioner = &config.provisioner;
         let devbox = &config.devbox;
+        let settings = config.settings(&id);
         Self {
             names: Names::of(&provisioner.instance, &id),
             labels: objects::labels(&provisioner.instance, &id),
             instance: provisioner.instance.clone(),
-            image: devbox.image.clone(),
+            image: settings.image,
             hostname: hostname(&id),
             runtime: devbox.runtime,
-            limits: devbox.limits,
+            limits: settings.limits,
+            max_boxes: settings.max_boxes,
+            memory_share: provisioner.memory_share,
             pool: provisioner.network_pool,
             files: provisioner.state_dir.join("boxes").join(objects::path_name(&id)),
             user: BoxUser { name: id.owner.to_string(), uid: UID, shell: devbox.shell.clone() },

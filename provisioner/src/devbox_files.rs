@@ -63,16 +63,19 @@ impl UserCa {
 }
 
 /// Makes the directory what `devbox` says it should be, and returns the box's public host key as one line.
+/// Without a `user_ca` the one that is there stays: the next login brings one.
 ///
 /// # Errors
 /// An [`Error`] with the file it is about; what was written before it stays and is completed next time.
-pub fn write(devbox: &Blueprint, user_ca: &UserCa) -> Result<String, Error> {
+pub fn write(devbox: &Blueprint, user_ca: Option<&UserCa>) -> Result<String, Error> {
     let directory = &devbox.files;
     if !directory.is_dir() {
         make_directories(directory)?;
     }
     let host_key = host_key(directory, &format!("boxgate {}", devbox.id))?;
-    put(directory, USER_CA, format!("{}\n", user_ca.0).as_bytes(), 0o644)?;
+    if let Some(UserCa(line)) = user_ca {
+        put(directory, USER_CA, format!("{line}\n").as_bytes(), 0o644)?;
+    }
     let description = Description {
         user: &devbox.user.name,
         uid: devbox.user.uid,

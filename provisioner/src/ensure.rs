@@ -1,10 +1,12 @@
-//! One attempt to have a box that answers: look, take the next step, look again, until its sshd answers.
+//! One attempt at a box: look, take the next step, look again, until it is what it should come to.
 //!
 //! What to do is decided by [`reconcile`](crate::reconcile); `attempt` does it, waits, and tells the person
 //! who waits. Nothing that matters is kept here: an attempt may be dropped anywhere, and the next one goes on
 //! from what is there.
 
+mod admission;
 mod attempt;
+mod removal;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,15 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use boxgate_config::{Config, DevBoxId, Runtime};
-use boxgate_provisioner_api::Endpoint;
+use boxgate_provisioner_api::{Endpoint, Order};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::backend::{self, Backend, Container, State};
+use crate::backend::{self, Backend, Change, Container, State};
 use crate::blueprint::Blueprint;
 use crate::devbox_files::{self, UserCa};
-use crate::reconcile::{Trouble, ssh_at};
+use crate::reconcile::{Goal, Trouble, ssh_at};
+use crate::state;
+use admission::Admission;
 use attempt::Attempt;
+use removal::Removals;
 
 /// Boxes that are made or woken at once. Each boot keeps a core or two busy for a second or more; a host that
 /// boots more than these at once serves nobody sooner.
@@ -58,9 +63,23 @@ pub struct Ensurer<B> {
     starting: Semaphore,
     /// Held from choosing a subnet until the engine has it, so that no two boxes choose the same.
     choosing_subnet: Semaphore,
+    /// Held from counting what other boxes take until this one is counted too.
+    admitting: Semaphore,
+    admission: Admission,
+    removals: Removals,
     /// The boot of each box that was seen to answer. It answers still, or the gateway finds out: asking its
     /// sshd again at every login would cost the box a process and the person a wait.
     answered: Mutex<HashMap<DevBoxId, Boot>>,
+}
+
+/// What an attempt says while it goes on.
+#[derive(Debug)]
+pub enum Note<'a> {
+    /// One line for whoever waits.
+    Progress(&'a str),
+    /// What the box was doing when it was first looked at.
+    Seen(state::State),
+    Event(state::Event),
 }
 
 /// One start of one container.
@@ -85,10 +104,13 @@ impl<B: Backend> Ensurer<B> {
         let exclusive = config.devbox.runtime == Runtime::Runc { boxes_are_root_on_this_host: false };
         Self {
             backend,
-            config,
             starting: Semaphore::new(if exclusive { 1 } else { STARTING_MAX }),
             choosing_subnet: Semaphore::new(1),
+            admitting: Semaphore::new(1),
+            admission: Admission::default(),
+            removals: Removals::new(&config),
             answered: Mutex::default(),
+            config,
         }
     }
 
@@ -100,8 +122,8 @@ impl<B: Backend> Ensurer<B> {
         &self.config
     }
 
-    /// Returns once the box's sshd answers. `progress` is told what is going on, and nothing at all when the
-    /// box is up already.
+    /// Returns once the box's sshd answers, with where it does. `report` is told what is going on, and no
+    /// progress at all when the box is up already.
     ///
     /// # Errors
     /// Why there is no box. What was made so far stays, for the next attempt or an operator to look at.
@@ -109,25 +131,129 @@ impl<B: Backend> Ensurer<B> {
         &self,
         id: &DevBoxId,
         user_ca: &UserCa,
-        progress: impl Fn(&str) + Send + Sync,
+        report: impl Fn(Note<'_>) + Send + Sync,
     ) -> Result<Endpoint, EnsureError> {
         let wanted = Blueprint::new(&self.config, id.clone());
-        let host_key = write_files(wanted.clone(), user_ca.clone()).await?;
+        if self.removals.is_due(id) {
+            self.remove(&wanted, &report).await?;
+        }
         let container = self.backend.container(&wanted.names).await?;
-        let answering = match container.as_ref().and_then(Answering::of) {
-            Some(up) if self.has_answered(id, &up.boot) => up,
+        report(Note::Seen(state::State::observed(container.as_ref())));
+        let (answering, host_key) = match container.as_ref().and_then(Answering::of) {
+            Some(up) if self.has_answered(id, &up.boot) => {
+                let host_key = write_files(wanted.clone(), Some(user_ca.clone())).await?;
+                (up, host_key)
+            }
             _ => {
-                let up = Attempt::new(self, &wanted, &progress, container).converge().await?;
-                self.remember(id, &up.boot);
-                up
+                let make = id.name.is_none() || self.config.devbox.new_on_login;
+                let attempt = Attempt::new(self, &wanted, Goal::Answering { make }, &report, container);
+                attempt.with_user_ca(user_ca).answer().await?
             }
         };
+        report(Note::Event(state::Event::Answered));
         Ok(Endpoint {
             address: answering.address,
             host_key,
             unix_user: wanted.user.name,
             isolated: answering.isolated,
         })
+    }
+
+    /// Does to the box what somebody ordered.
+    ///
+    /// # Errors
+    /// Why it could not be done, or not to its end: what was done so far stays done.
+    pub async fn order(
+        &self,
+        id: &DevBoxId,
+        order: Order,
+        report: impl Fn(Note<'_>) + Send + Sync,
+    ) -> Result<(), EnsureError> {
+        let wanted = Blueprint::new(&self.config, id.clone());
+        let container = self.backend.container(&wanted.names).await?;
+        report(Note::Seen(state::State::observed(container.as_ref())));
+        if order != Order::New && container.is_none() && !self.is_anything_left(&wanted).await? {
+            return Err(Trouble::NoSuchBox.into());
+        }
+        let up = Goal::Answering { make: order == Order::New };
+        let goals: &[Goal] = match order {
+            Order::New | Order::Start => &[up],
+            Order::Stop => &[Goal::Stopped],
+            Order::Restart => &[Goal::Stopped, up],
+            Order::Reset => &[Goal::Unmade, up],
+            Order::Remove => return self.remove(&wanted, &report).await,
+        };
+        for goal in goals {
+            self.bring(&wanted, *goal, &report).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the network and the directory of a box that is not there, nor any data of its.
+    ///
+    /// # Errors
+    /// Why they stay.
+    pub async fn tidy(&self, id: &DevBoxId) -> Result<(), EnsureError> {
+        let wanted = Blueprint::new(&self.config, id.clone());
+        let (container, around) =
+            tokio::try_join!(self.backend.container(&wanted.names), self.backend.surroundings(&wanted))?;
+        if container.is_some() || around.home.is_some() || around.docker.is_some() {
+            return Ok(());
+        }
+        if around.network.is_some_and(|network| wanted.owns(&network.labels)) {
+            self.backend.perform(&wanted, &Change::RemoveNetwork).await?;
+        }
+        Ok(self.removals.finish(&wanted)?)
+    }
+
+    /// Boxes whose removal an earlier provisioner did not finish.
+    pub fn removals_due(&self) -> Vec<DevBoxId> {
+        self.removals.all_due()
+    }
+
+    async fn is_anything_left(&self, wanted: &Blueprint) -> Result<bool, EnsureError> {
+        let around = self.backend.surroundings(wanted).await?;
+        let left = around.home.is_some() || around.docker.is_some() || around.network.is_some();
+        Ok(left || self.removals.is_due(&wanted.id))
+    }
+
+    /// Brings a box to a goal.
+    async fn bring(
+        &self,
+        wanted: &Blueprint,
+        goal: Goal,
+        report: &(impl Fn(Note<'_>) + Send + Sync),
+    ) -> Result<(), EnsureError> {
+        let container = self.backend.container(&wanted.names).await?;
+        let attempt = Attempt::new(self, wanted, goal, report, container);
+        let reached = match goal {
+            Goal::Answering { .. } => {
+                attempt.answer().await?;
+                state::Event::Answered
+            }
+            Goal::Stopped => {
+                attempt.finish().await?;
+                state::Event::Rests
+            }
+            Goal::Unmade | Goal::Removed => {
+                attempt.finish().await?;
+                state::Event::Removed
+            }
+        };
+        report(Note::Event(reached));
+        Ok(())
+    }
+
+    async fn remove(
+        &self,
+        wanted: &Blueprint,
+        report: &(impl Fn(Note<'_>) + Send + Sync),
+    ) -> Result<(), EnsureError> {
+        self.removals.write_down(&wanted.id)?;
+        self.bring(wanted, Goal::Removed, report).await?;
+        self.removals.finish(wanted)?;
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted.id);
+        Ok(())
     }
 
     fn has_answered(&self, id: &DevBoxId, boot: &Boot) -> bool {
@@ -154,8 +280,8 @@ impl Answering {
     }
 }
 
-async fn write_files(wanted: Blueprint, user_ca: UserCa) -> Result<String, EnsureError> {
-    match spawn_blocking(move || devbox_files::write(&wanted, &user_ca)).await {
+async fn write_files(wanted: Blueprint, user_ca: Option<UserCa>) -> Result<String, EnsureError> {
+    match spawn_blocking(move || devbox_files::write(&wanted, user_ca.as_ref())).await {
         Ok(written) => Ok(written?),
         Err(_) => Err(EnsureError::Panicked),
     }

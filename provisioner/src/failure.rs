@@ -4,7 +4,7 @@
 use boxgate_config::{DevBoxId, Runtime};
 use boxgate_provisioner_api::{Failure, FailureCode};
 
-use crate::backend::Error;
+use crate::backend::{Error, Volume};
 use crate::ensure::EnsureError;
 use crate::network::Exhausted;
 use crate::reconcile::Trouble;
@@ -67,6 +67,10 @@ fn engine(error: &Error) -> (FailureCode, bool, &'static str) {
 fn code_of(trouble: &Trouble) -> FailureCode {
     match trouble {
         Trouble::NameTaken { .. } => FailureCode::NameTaken,
+        Trouble::NoSuchBox => FailureCode::NoSuchBox,
+        Trouble::TooManyBoxes { .. } => FailureCode::TooManyBoxes,
+        Trouble::HostFull { .. } => FailureCode::HostFull,
+        Trouble::VolumeMissing { .. } => FailureCode::VolumeMissing,
         Trouble::ImageMissing(_) => FailureCode::ImageMissing,
         Trouble::RuntimeMissing(_) => FailureCode::RuntimeMissing,
         Trouble::NotIsolated { .. } | Trouble::MadeWithoutIsolation { .. } => FailureCode::NotIsolated,
@@ -91,6 +95,26 @@ fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
                  and the next login makes it anew"
             );
         }
+        Trouble::NoSuchBox => {
+            return format!("make it with ssh box@HOST new {}, or log in as {}", name_of(id), id.owner);
+        }
+        Trouble::TooManyBoxes { .. } => {
+            "remove one with ssh box@HOST rm NAME, or ask your operator for a larger max_boxes"
+        }
+        Trouble::HostFull { .. } => {
+            "stop another box of yours, log in again when others have stopped theirs, or ask your operator for a \
+             larger provisioner.memory_share or a smaller box.memory"
+        }
+        Trouble::VolumeMissing { volume, name } => {
+            let otherwise = match volume {
+                Volume::Home => format!("boxgate rm {id}, after which the next login makes a new box"),
+                Volume::Docker => format!("boxgate reset {id}, which keeps the home"),
+            };
+            return format!(
+                "ask your operator to restore the volume {name} from a backup, or to give up what was in it with \
+                 {otherwise}"
+            );
+        }
         Trouble::ImageMissing(_) => {
             "ask your operator to run ./devhost up, or ami/box/build.sh, or to set box.image"
         }
@@ -113,6 +137,11 @@ fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
         Trouble::BootFailed { .. } => OPERATOR_LOG,
     };
     text.to_owned()
+}
+
+/// What its owner calls a box.
+fn name_of(id: &DevBoxId) -> &str {
+    id.name.as_ref().map_or(id.owner.as_str(), |name| name.as_str())
 }
 
 /// Text that others wrote, made fit for one line of somebody's terminal.

@@ -1,36 +1,49 @@
-//! One task per box at a time: whoever asks for a box that is being made or woken joins in.
+//! All boxes, and one task per box at a time: whoever asks for what is being done to a box joins in, whoever
+//! asks for something else waits until it is done.
 //!
 //! ```text
 //! ensure(alice) ─┐
 //! ensure(alice) ─┼─► flight of alice ──► Ensurer     every asker sees the latest progress, then the result
 //! ensure(alice) ─┘
+//! stop(alice) ────── waits ──► flight of alice
 //! ensure(bob) ─────► flight of bob ────► Ensurer
 //! ```
 //!
-//! A flight goes on when its askers go away, and ends with its result or with the fleet's shutdown.
+//! A flight goes on when its askers go away, and ends with its result or with the fleet's shutdown. A login that
+//! comes while its box is being stopped waits for that and wakes the box: whoever comes gets in.
+//!
+//! `boxes` lists them, `uses` and `leases` say which of them idle, `gc` removes what no box needs.
+
+mod boxes;
+mod flight;
+mod gc;
+mod leases;
+mod uses;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{BoxState, BoxSummary, Engine, EnsureEvent, Failure, Health, Progress};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use boxgate_provisioner_api::{Engine, Health, Kept, Order, UseReport};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{info, warn};
 
-use crate::backend::{self, Backend, Container, State};
+use crate::backend::{self, Backend};
 use crate::devbox_files::UserCa;
 use crate::ensure::{EnsureError, Ensurer};
-use crate::{failure, objects};
+use crate::failure;
+use crate::objects::Names;
+use flight::{Flight, Purpose};
+pub use flight::{Outcome, Status, lost};
+use leases::Leases;
+use uses::Uses;
 
 /// Boxes that may be asked for at once. More than these wait for their turns longer than anyone would.
 const FLIGHTS_MAX: usize = 1024;
-
-/// What a flight says: nothing yet, then progress, then ready or failed.
-pub type Status = watch::Receiver<Option<EnsureEvent>>;
 
 /// All boxes of the installation.
 pub struct Fleet<B> {
@@ -40,25 +53,12 @@ pub struct Fleet<B> {
 struct Shared<B> {
     ensurer: Ensurer<B>,
     flights: Mutex<HashMap<DevBoxId, Flight>>,
+    /// Why the last flights of boxes failed, until the next ones.
+    failed: Mutex<HashMap<DevBoxId, String>>,
+    uses: Uses,
+    leases: Leases,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-}
-
-struct Flight {
-    user_ca: UserCa,
-    status: Status,
-}
-
-/// Takes a flight off the list when its task ends, however it ends.
-struct Landing<B> {
-    shared: Arc<Shared<B>>,
-    id: DevBoxId,
-}
-
-impl<B> Drop for Landing<B> {
-    fn drop(&mut self) {
-        self.shared.flights().remove(&self.id);
-    }
 }
 
 impl<B> Clone for Fleet<B> {
@@ -77,52 +77,126 @@ impl<B> Shared<B> {
     fn flights(&self) -> MutexGuard<'_, HashMap<DevBoxId, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<DevBoxId, String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<B: Backend> Fleet<B> {
     /// Cancelling `shutdown` ends every flight at its next pause; what it made so far stays.
     #[must_use]
     pub fn new(ensurer: Ensurer<B>, shutdown: CancellationToken) -> Self {
-        let shared = Shared { ensurer, flights: Mutex::default(), tasks: TaskTracker::new(), shutdown };
+        let leases = Leases::new(&ensurer.config().provisioner.state_dir);
+        let shared = Shared {
+            ensurer,
+            flights: Mutex::default(),
+            failed: Mutex::default(),
+            uses: Uses::default(),
+            leases,
+            tasks: TaskTracker::new(),
+            shutdown,
+        };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Starts the box's flight, or joins the one under way. `client` is for the log.
+    /// Makes or wakes a box, or joins in. `client` is for the log.
     pub async fn ensure(&self, id: &DevBoxId, user_ca: &UserCa, client: &str) -> Status {
+        self.ask(id, &Purpose::Login(user_ca.clone()), client).await
+    }
+
+    /// Does to a box what somebody orders, or joins in.
+    pub async fn order(&self, id: &DevBoxId, order: Order, client: &str) -> Status {
+        self.ask(id, &Purpose::Order(order), client).await
+    }
+
+    async fn ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
         loop {
             let mut other = {
                 let mut flights = self.shared.flights();
                 match flights.get(id) {
-                    Some(flight) if flight.user_ca == *user_ca => return flight.status.clone(),
+                    Some(flight) if flight.purpose == *purpose => return flight.status.clone(),
                     Some(flight) => flight.status.clone(),
-                    None if flights.len() >= FLIGHTS_MAX => return refused(id, &EnsureError::Busy),
-                    None => {
-                        let status = self.launch(id, user_ca, client);
-                        let flight = Flight { user_ca: user_ca.clone(), status: status.clone() };
-                        flights.insert(id.clone(), flight);
-                        return status;
-                    }
+                    None if flights.len() >= FLIGHTS_MAX => return flight::refused(id, &EnsureError::Busy),
+                    None => return self.launch(&mut flights, id, purpose, client),
                 }
             };
-            // The flight brings another CA into the box than this asker needs: its turn comes after.
+            // Something else is done to the box: this asker's turn comes after.
             while other.changed().await.is_ok() {}
         }
     }
 
-    fn launch(&self, id: &DevBoxId, user_ca: &UserCa, client: &str) -> Status {
-        let (sender, status) = watch::channel(None);
-        let span = info_span!("ensure", devbox = %id);
-        let shared = Arc::clone(&self.shared);
-        let (id, user_ca, client) = (id.clone(), user_ca.clone(), failure::one_line(client));
-        let flight = async move {
-            let landing = Landing { shared, id: id.clone() };
-            let result = fly(&landing.shared, &id, &user_ca, &client, &sender).await;
-            // First off the list, then the result: whoever asks from now on gets a flight of its own.
-            drop(landing);
-            sender.send_replace(Some(result));
-        };
-        self.shared.tasks.spawn(flight.instrument(span));
+    fn launch(
+        &self,
+        flights: &mut HashMap<DevBoxId, Flight>,
+        id: &DevBoxId,
+        purpose: &Purpose,
+        client: &str,
+    ) -> Status {
+        let (flight, task) = flight::prepare(&self.shared, id, purpose, client);
+        let status = flight.status.clone();
+        flights.insert(id.clone(), flight);
+        self.shared.tasks.spawn(task);
         status
+    }
+
+    /// Finishes the removals that an earlier provisioner did not.
+    pub async fn finish_removals(&self) {
+        for id in self.shared.ensurer.removals_due() {
+            info!(devbox = %id, "finishing its removal");
+            self.order(&id, Order::Remove, "an earlier start").await;
+        }
+    }
+
+    /// Stops the boxes in which nobody did anything for as long as they may idle.
+    ///
+    /// # Errors
+    /// What the engine said when it was asked which boxes run.
+    pub async fn stop_idle(&self) -> Result<(), backend::Error> {
+        let ensurer = &self.shared.ensurer;
+        for id in self.running().await? {
+            let Some(limit) = ensurer.config().settings(&id).idle_stop.limit() else { continue };
+            if self.shared.leases.holds(&id) {
+                continue;
+            }
+            // The look and the launch are one step: whoever comes in between is seen, or waits for the stop.
+            let mut flights = self.shared.flights();
+            let idle = self.shared.uses.idle(&id);
+            if idle >= limit && !flights.contains_key(&id) {
+                info!(devbox = %id, idle_s = idle.as_secs(), "stopping it: nobody does anything in it");
+                drop(self.launch(&mut flights, &id, &Purpose::IdleStop, "the idle limit"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a gateway says of the connections through it.
+    pub fn report_use(&self, report: &UseReport) {
+        self.shared.uses.report(report);
+    }
+
+    /// Keeps a box running for `time` from now on, whether somebody uses it or not.
+    ///
+    /// # Errors
+    /// Why it cannot be written down.
+    pub fn keep(&self, id: &DevBoxId, time: Duration) -> Result<Kept, EnsureError> {
+        Ok(Kept { until: self.shared.leases.keep(id, time)?.map(|until| until.to_string()) })
+    }
+
+    /// Sends what a box's console got to `into`, and with `follow` what comes until it ends.
+    ///
+    /// # Errors
+    /// What the engine said instead.
+    pub async fn console(
+        &self,
+        id: &DevBoxId,
+        lines: u32,
+        follow: bool,
+        into: mpsc::Sender<String>,
+    ) -> Result<(), backend::Error> {
+        let ensurer = &self.shared.ensurer;
+        let names = Names::of(&ensurer.config().provisioner.instance, id);
+        ensurer.backend().console(&names, lines, follow, into).await
     }
 
     /// Whether the provisioner can work.
@@ -136,82 +210,36 @@ impl<B: Backend> Fleet<B> {
         Health { version: env!("CARGO_PKG_VERSION").to_owned(), engine, isolated }
     }
 
-    /// Every box that has a container, sorted by id.
-    ///
-    /// # Errors
-    /// What the engine said instead.
-    pub async fn boxes(&self) -> Result<Vec<BoxSummary>, backend::Error> {
-        let ensurer = &self.shared.ensurer;
-        let instance = &ensurer.config().provisioner.instance;
-        let containers = ensurer.backend().containers(instance).await?;
-        let summary = |container: Container| {
-            let id = objects::devbox_of(&container.labels, instance)?;
-            Some(summary(id, container))
-        };
-        let mut boxes: Vec<_> = containers.into_iter().filter_map(summary).collect();
-        boxes.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(boxes)
-    }
-
     /// Waits until the last flight has ended. Call it after the shutdown was asked for.
     pub async fn landed(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
-}
 
-async fn fly<B: Backend>(
-    shared: &Shared<B>,
-    id: &DevBoxId,
-    user_ca: &UserCa,
-    client: &str,
-    sender: &watch::Sender<Option<EnsureEvent>>,
-) -> EnsureEvent {
-    let begun = Instant::now();
-    let progress = |text: &str| {
-        info!("{text}");
-        sender.send_replace(Some(EnsureEvent::Progress(Progress { text: text.to_owned() })));
-    };
-    let result = tokio::select! {
-        result = shared.ensurer.ensure(id, user_ca, progress) => result,
-        () = shared.shutdown.cancelled() => Err(EnsureError::ShuttingDown),
-    };
-    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match result {
-        Ok(endpoint) => {
-            info!(ms, client, address = %endpoint.address, "ready");
-            EnsureEvent::Ready(endpoint)
-        }
-        Err(error) => {
-            let failure = failure::explain(id, &error);
-            warn!(ms, client, code = ?failure.code, "{}", failure.message);
-            EnsureEvent::Failed(failure)
-        }
+    /// Looks after the boxes until the shutdown: finishes what was left, stops what idles.
+    pub async fn look_after(&self) {
+        self.finish_removals().await;
+        let every = self
+            .shared
+            .ensurer
+            .config()
+            .shortest_idle_stop()
+            .map_or(REAP_MAX, |shortest| (shortest / 4).clamp(REAP_MIN, REAP_MAX));
+        let look = async {
+            loop {
+                tokio::time::sleep(every).await;
+                if let Err(error) = self.stop_idle().await {
+                    warn!("cannot look for boxes that idle: {error}");
+                }
+            }
+        };
+        self.shared.shutdown.run_until_cancelled(look).await;
     }
 }
 
-/// What a flight that left no result has come to: its task panicked.
-#[must_use]
-pub fn lost(id: &DevBoxId) -> Failure {
-    failure::explain(id, &EnsureError::Panicked)
-}
-
-fn refused(id: &DevBoxId, error: &EnsureError) -> Status {
-    warn!(devbox = %id, "{error}");
-    watch::channel(Some(EnsureEvent::Failed(failure::explain(id, error)))).1
-}
-
-fn summary(id: DevBoxId, container: Container) -> BoxSummary {
-    let isolated = container.isolates();
-    let (state, since) = match container.state {
-        State::Created => (BoxState::Created, None),
-        State::Running { since, .. } => (BoxState::Running, Some(since)),
-        State::Stopped { since, .. } => (BoxState::Stopped, Some(since)),
-        State::Dead => (BoxState::Stopped, None),
-        State::Paused | State::Changing => (BoxState::Changing, None),
-    };
-    BoxSummary { id, state, container: container.name, image: container.image, isolated, since }
-}
+/// Between two looks for boxes that idle.
+const REAP_MIN: Duration = Duration::from_millis(250);
+const REAP_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

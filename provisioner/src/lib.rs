@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! gateway ─► server ─────► fleet ──────────► ensure ───────────► reconcile      what is next? (pure)
-//!            the socket,   one task per box  look, take a step,      │
-//!            who may ask                     look again          network        which subnet? (pure)
-//!                                              │       │         blueprint      what should it be? (pure)
-//!                                              │       ▼
-//!                                              │   devbox_files                 what /etc/boxgate shows
-//!                                              ▼
-//!                                            backend ─► Docker                  what is there, one change
+//! boxgate    the socket,   one task per box  look, take a step,      │
+//!            who may ask     │     │         look again          network        which subnet? (pure)
+//!                          state   │           │       │         blueprint      what should it be? (pure)
+//!                    what it does  │           │       ▼
+//!                          (pure)  │           │   devbox_files                 what /etc/boxgate shows
+//!                             leftovers        ▼
+//!                    what no box needs       backend ─► Docker                  what is there, one change
+//!                                (pure)
 //! ```
 //!
 //! Invariants: Docker's labels say what exists, and nothing else does; an attempt may be dropped or killed
@@ -21,10 +22,12 @@ pub mod devbox_files;
 pub mod ensure;
 pub mod failure;
 pub mod fleet;
+pub mod leftovers;
 pub mod network;
 pub mod objects;
 pub mod reconcile;
 pub mod server;
+pub mod state;
 #[cfg(test)]
 mod testing;
 
@@ -56,9 +59,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     announce(&config, &docker).await;
     let fleet = Fleet::new(Ensurer::new(docker, Arc::clone(&config)), shutdown.clone());
     let serving = server.serve(fleet.clone(), shutdown.clone());
+    let serving = async { tokio::join!(serving, fleet.look_after()) };
     tokio::pin!(serving);
     tokio::select! {
-        () = &mut serving => {}
+        _ = &mut serving => {}
         () = shutdown.cancelled() => {
             info!("shutting down");
             let ended = async { tokio::join!(&mut serving, fleet.landed()) };
@@ -76,7 +80,7 @@ async fn announce(config: &Config, docker: &Docker) {
     info!(
         instance = %provisioner.instance,
         socket = %provisioner.socket.display(),
-        image = config.devbox.image,
+        image = config.devbox.settings.image,
         runtime = config.devbox.runtime.docker_name(),
         "serving"
     );

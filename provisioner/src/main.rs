@@ -72,7 +72,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             }
             asked.cancel();
         });
-        boxgate_provisioner::run(config, shutdown).await.context("cannot serve")
+        Box::pin(boxgate_provisioner::run(config, shutdown)).await.context("cannot serve")
     })
 }
 

@@ -48,6 +48,13 @@ pub fn path_name(id: &DevBoxId) -> String {
     id.to_string().replace('+', ".")
 }
 
+/// The box that [`path_name`] named so.
+#[must_use]
+pub fn id_of_path_name(name: &str) -> Option<DevBoxId> {
+    let id = DevBoxId::parse(&name.replace('.', "+")).ok()?;
+    (path_name(&id) == name).then_some(id)
+}
+
 /// The labels of each object of a box.
 #[must_use]
 pub fn labels(instance: &InstanceName, id: &DevBoxId) -> Labels {

@@ -6,25 +6,36 @@
 mod socket;
 mod stream;
 
-use axum::body::Body;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{
-    BOXES_PATH, BoxSummary, ENSURE_PATH, EnsureRequest, Failure, HEALTH_PATH, Health, MAX_REQUEST, Refusal,
+    BOXES_PATH, BoxSummary, ENSURE_PATH, EnsureRequest, Failure, FailureCode, GC_PATH, GcReport, GcRequest,
+    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, MAX_REQUEST, ORDER_PATH, OrderRequest,
+    Refusal, USE_PATH,
 };
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::devbox_files::UserCa;
 use crate::failure;
 use crate::fleet::Fleet;
+use crate::reconcile::Trouble;
 use socket::{Peer, Permitted};
 pub use socket::{Server, ServerError};
 
@@ -43,7 +54,13 @@ impl Server {
 
 fn router<B: Backend>(fleet: Fleet<B>, permitted: Permitted) -> Router {
     Router::new()
+        .route(ORDER_PATH, post(order::<B>))
+        .route(KEEP_PATH, post(keep::<B>))
+        .route(LOGS_PATH, get(logs::<B>))
+        .route(GC_PATH, post(gc::<B>))
+        .route_layer(middleware::from_fn(for_root))
         .route(ENSURE_PATH, post(ensure::<B>))
+        .route(USE_PATH, post(report_use::<B>))
         .route(HEALTH_PATH, get(health::<B>))
         .route(BOXES_PATH, get(boxes::<B>))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -69,34 +86,136 @@ async fn turn_away(
     response
 }
 
-async fn ensure<B: Backend>(State(fleet): State<Fleet<B>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let request: EnsureRequest = match body.map(|body| serde_json::from_slice(&body)) {
-        Ok(Ok(request)) => request,
-        Ok(Err(fault)) => {
-            return refuse(StatusCode::BAD_REQUEST, &format!("the request is malformed: {fault}"));
-        }
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
-    let user_ca = match UserCa::parse(&request.user_ca) {
-        Ok(user_ca) => user_ca,
-        Err(fault) => {
-            return refuse(StatusCode::BAD_REQUEST, &format!("user_ca is not one public key: {fault}"));
-        }
-    };
+/// Lets only root do what the gateway has no business with: it makes and wakes boxes, it takes nothing from anyone.
+async fn for_root(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+    if peer.is_root() {
+        return next.run(request).await;
+    }
+    warn!("turned away {peer} from {}, which is for root alone", request.uri().path());
+    refuse(StatusCode::FORBIDDEN, "only root may ask for this")
+}
+
+/// A request's body, or the answer to a malformed one.
+#[expect(clippy::result_large_err, reason = "an answer is what axum says it is")]
+fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
+    match body.map(|body| serde_json::from_slice(&body)) {
+        Ok(Ok(request)) => Ok(request),
+        Ok(Err(fault)) => Err(refuse(StatusCode::BAD_REQUEST, &format!("the request is malformed: {fault}"))),
+        Err(rejection) => Err(refuse(rejection.status(), &rejection.body_text())),
+    }
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+async fn ensure<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Response, Response> {
+    let request: EnsureRequest = read(body)?;
+    let user_ca = UserCa::parse(&request.user_ca).map_err(|fault| {
+        refuse(StatusCode::BAD_REQUEST, &format!("user_ca is not one public key: {fault}"))
+    })?;
     let status = fleet.ensure(&request.devbox, &user_ca, &request.client).await;
-    let lines = Body::from_stream(stream::lines(request.devbox, status));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
+    Ok(events(stream::lines(request.devbox, status, stream::ensure_event)))
+}
+
+async fn order<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Response, Response> {
+    let request: OrderRequest = read(body)?;
+    let status = fleet.order(&request.devbox, request.order, &request.client).await;
+    Ok(events(stream::lines(request.devbox, status, stream::order_event)))
+}
+
+fn events(lines: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body::Body::from_stream(lines)).into_response()
+}
+
+async fn report_use<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<StatusCode, Response> {
+    fleet.report_use(&read(body)?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn keep<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Json<Kept>, Response> {
+    let request: KeepRequest = read(body)?;
+    there_is(&fleet, &request.devbox).await?;
+    info!(devbox = %request.devbox, client = failure::one_line(&request.client), seconds = request.seconds, "kept");
+    let kept = fleet.keep(&request.devbox, Duration::from_secs(request.seconds));
+    kept.map(Json).map_err(|error| failed(failure::explain(&request.devbox, &error)))
+}
+
+async fn gc<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Json<GcReport>, Response> {
+    let request: GcRequest = read(body)?;
+    let report = fleet.gc(request.remove).await;
+    report.map(Json).map_err(|error| failed(failure::explain_backend(&error)))
+}
+
+/// What is asked of `/v1/logs`.
+#[derive(Deserialize)]
+struct LogsQuery {
+    #[serde(rename = "box")]
+    devbox: String,
+    #[serde(default = "default_lines")]
+    lines: u32,
+    #[serde(default)]
+    follow: bool,
+}
+
+fn default_lines() -> u32 {
+    100
+}
+
+/// Lines of a console that may wait for a slow reader; then the engine waits too.
+const LOG_QUEUE: usize = 64;
+
+async fn logs<B: Backend>(
+    State(fleet): State<Fleet<B>>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Response> {
+    let id = DevBoxId::parse(&query.devbox).map_err(|fault| {
+        refuse(StatusCode::BAD_REQUEST, &format!("the box id {:?} {fault}", query.devbox))
+    })?;
+    there_is(&fleet, &id).await?;
+    let (into, mut lines) = mpsc::channel(LOG_QUEUE);
+    // Ends when the reader does: nobody takes its lines then.
+    tokio::spawn(async move {
+        if let Err(error) = fleet.console(&id, query.lines, query.follow, into.clone()).await {
+            drop(into.send(error.to_string()).await);
+        }
+    });
+    let text = futures_util::stream::poll_fn(move |cx| lines.poll_recv(cx));
+    let text = text.map(|line| Ok::<_, Infallible>(Bytes::from(line + "\n")));
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body::Body::from_stream(text)).into_response())
+}
+
+async fn there_is<B: Backend>(fleet: &Fleet<B>, id: &DevBoxId) -> Result<(), Response> {
+    match fleet.has(id).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed(failure::explain(id, &Trouble::NoSuchBox.into()))),
+        Err(error) => Err(failed(failure::explain_backend(&error))),
+    }
 }
 
 async fn health<B: Backend>(State(fleet): State<Fleet<B>>) -> Json<Health> {
     Json(fleet.health().await)
 }
 
+/// What is asked of `/v1/boxes`.
+#[derive(Deserialize)]
+struct BoxesQuery {
+    #[serde(default)]
+    usage: bool,
+}
+
 async fn boxes<B: Backend>(
     State(fleet): State<Fleet<B>>,
-) -> Result<Json<Vec<BoxSummary>>, (StatusCode, Json<Failure>)> {
-    let unavailable = |error| (StatusCode::SERVICE_UNAVAILABLE, Json(failure::explain_backend(&error)));
-    fleet.boxes().await.map(Json).map_err(unavailable)
+    Query(query): Query<BoxesQuery>,
+) -> Result<Json<Vec<BoxSummary>>, Response> {
+    let boxes = if query.usage { fleet.boxes_with_usage().await } else { fleet.boxes().await };
+    boxes.map(Json).map_err(|error| failed(failure::explain_backend(&error)))
+}
+
+fn failed(failure: Failure) -> Response {
+    let status = match failure.code {
+        FailureCode::NoSuchBox => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(failure)).into_response()
 }
 
 fn refuse(status: StatusCode, error: &str) -> Response {

@@ -1,10 +1,10 @@
-//! `[users.NAME]`: names, keys, and where more keys are.
+//! `[users.NAME]`: names, keys, where more keys are, and what her boxes have otherwise than others'.
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::{Check, devbox};
 use crate::raw::{self, Field, line_of_path};
-use crate::{AuthorizedKey, KeyError, KeyUrl, KeyUrlError, LoginName, User};
+use crate::{AuthorizedKey, DevBoxName, KeyError, KeyUrl, KeyUrlError, LoginName, Overrides, User};
 
 /// With `certified` a user may do without a key of her own: an authority of the gateway's vouches for her.
 pub(super) fn users(
@@ -35,7 +35,9 @@ pub(super) fn users(
 fn user(setting: &str, line: usize, raw: &raw::User, certified: bool, check: &mut Check<'_>) -> User {
     let keys = raw.keys.as_deref().unwrap_or_default();
     let urls = raw.key_urls.as_deref().unwrap_or_default();
-    if keys.is_empty() && urls.is_empty() && raw.github.is_none() && !certified {
+    // A table about her boxes alone is for someone whose keys are in a file.
+    let about_boxes = raw.devbox.is_some() || !raw.boxes.is_empty();
+    if keys.is_empty() && urls.is_empty() && raw.github.is_none() && !certified && !about_boxes {
         check.fault(
             line,
             setting,
@@ -56,7 +58,35 @@ fn user(setting: &str, line: usize, raw: &raw::User, certified: bool, check: &mu
         urls.iter()
             .filter_map(|field| url(&format!("{setting}.key_urls"), field, KeyUrl::parse, example, check)),
     );
-    User { keys, key_urls }
+    let devbox = raw.devbox.as_ref().map(|raw| devbox::overrides(&format!("{setting}.box"), raw, check));
+    User { keys, key_urls, devbox: devbox.unwrap_or_default(), boxes: boxes(setting, line, raw, check) }
+}
+
+fn boxes(
+    setting: &str,
+    line: usize,
+    raw: &raw::User,
+    check: &mut Check<'_>,
+) -> BTreeMap<DevBoxName, Overrides> {
+    let mut boxes = BTreeMap::new();
+    for (name, raw) in &raw.boxes {
+        let setting = format!("{setting}.boxes.{name}");
+        let overrides = devbox::overrides(&setting, raw, check);
+        if let Some(field) = &raw.max_boxes {
+            let remedy = "write it in the user's own table [users.NAME.box]";
+            check.fault(check.line(field), &format!("{setting}.max_boxes"), "is about one box alone", remedy);
+        }
+        match DevBoxName::parse(name) {
+            Ok(name) => drop(boxes.insert(name, overrides)),
+            Err(fault) => check.fault(
+                line,
+                &setting,
+                format!("the name {fault}"),
+                "choose a name of at most 24 characters a-z, 0-9, '-' and '_' that starts with a letter",
+            ),
+        }
+    }
+    boxes
 }
 
 /// A key that may have no options.

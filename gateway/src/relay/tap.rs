@@ -127,6 +127,7 @@ pub struct Tap {
     global_requests: Names<{ GLOBAL_REQUESTS.len() }>,
     exits_ok: AtomicU64,
     exits_failed: AtomicU64,
+    acts: AtomicU64,
     malformed: AtomicU64,
 }
 
@@ -142,6 +143,7 @@ impl Default for Tap {
             global_requests: Names::of(&GLOBAL_REQUESTS),
             exits_ok: AtomicU64::default(),
             exits_failed: AtomicU64::default(),
+            acts: AtomicU64::default(),
             malformed: AtomicU64::default(),
         }
     }
@@ -155,6 +157,9 @@ impl Tap {
     pub fn see(&self, from: From, message: &[u8]) {
         let side = self.side(from);
         side.messages.fetch_add(1, Relaxed);
+        if from == From::Client && is_act(message) {
+            add_one(&self.acts);
+        }
         if self.read(side, message).is_err() {
             self.malformed.fetch_add(1, Relaxed);
         }
@@ -222,6 +227,13 @@ impl Tap {
         self.side(from).messages.load(Relaxed)
     }
 
+    /// How often the client sent what a person or a program of hers asked for: data, channels, requests. Keepalives,
+    /// window adjustments and answers are none of these, nor is what the box sends.
+    #[must_use]
+    pub fn acts(&self) -> u64 {
+        self.acts.load(Relaxed)
+    }
+
     /// Channels that either side asked for, by their type; of an unknown type, all of these.
     #[must_use]
     pub fn opens(&self, channel_type: &str) -> u64 {
@@ -233,6 +245,18 @@ impl Tap {
     pub fn malformed(&self) -> u64 {
         self.malformed.load(Relaxed)
     }
+}
+
+fn is_act(message: &[u8]) -> bool {
+    let Some((&number, mut rest)) = message.split_first() else { return false };
+    let name = match number {
+        message::CHANNEL_DATA | message::CHANNEL_EXTENDED_DATA | message::CHANNEL_OPEN => return true,
+        message::GLOBAL_REQUEST => take_string(&mut rest),
+        message::CHANNEL_REQUEST => take_number(&mut rest).and_then(|_| take_string(&mut rest)),
+        _ => return false,
+    };
+    // OpenSSH's, and those that other clients named after it.
+    name.is_ok_and(|name| !name.starts_with(b"keepalive@"))
 }
 
 fn add_one(counter: &AtomicU64) {
@@ -350,6 +374,8 @@ mod tests {
         assert_eq!((tap.data(From::Client), tap.data(From::Devbox)), (2, 30_006));
         assert_eq!((tap.messages(From::Client), tap.messages(From::Devbox)), (11, 10));
         assert_eq!((tap.opens("session"), tap.malformed()), (2, 0));
+        // Four channels, four requests, data: neither the keepalive nor the end of the input.
+        assert_eq!(tap.acts(), 9);
     }
 
     #[test]

@@ -193,8 +193,6 @@ pub enum OrphanKind {
     Container,
     Network,
     Volume,
-    /// A box image that was replaced.
-    Image,
     /// A directory below the provisioner's state directory.
     Directory,
 }
@@ -232,6 +230,8 @@ mod tests {
             serde_json::from_str(r#"{"devbox":"alice","order":"reset","client":"root"}"#).unwrap();
         assert_eq!(order.order, Order::Reset);
         assert_eq!(serde_json::to_string(&OrderEvent::Done).unwrap(), r#"{"event":"done"}"#);
-        assert!(serde_json::from_str::<OrderRequest>(r#"{"devbox":"alice","order":"rm","client":""}"#).is_err());
+        assert!(
+            serde_json::from_str::<OrderRequest>(r#"{"devbox":"alice","order":"rm","client":""}"#).is_err()
+        );
     }
 }

@@ -53,5 +53,5 @@ pub const GC_PATH: &str = "/v1/gc";
 pub const MAX_LINE: usize = 16 * 1024;
 /// Most bytes of a reply that is no stream: thousands of boxes at a few hundred bytes each.
 pub const MAX_REPLY: usize = 4 * 1024 * 1024;
-/// Most bytes of a request: at most a few hundred boxes in use.
-pub const MAX_REQUEST: usize = 64 * 1024;
+/// Most bytes of a request: or who uses each of thousands of boxes.
+pub const MAX_REQUEST: usize = 1024 * 1024;

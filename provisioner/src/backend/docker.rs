@@ -9,16 +9,22 @@ mod create;
 mod read;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use boxgate_config::InstanceName;
+use boxgate_provisioner_api::Usage;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tracing::warn;
 
-use super::{Backend, Change, Container, Error, Host, Surroundings};
+use super::{Backend, Change, Container, Error, Host, Inventory, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::network::host::routed;
 use crate::objects::{self, Names};
@@ -30,8 +36,8 @@ const ASK: Duration = Duration::from_secs(10);
 const CHANGE: Duration = Duration::from_secs(60);
 /// Inspections at once when all boxes are listed.
 const INSPECT_MAX: usize = 16;
-/// Lines of a failed boot that are worth reading.
-const LAST_WORDS: &str = "20";
+/// How long a box may take to shut itself down before it is killed. Less than a change may take.
+const STOP_SECONDS: i32 = 30;
 
 /// Boxes as containers of the Docker engine behind a Unix socket.
 #[derive(Debug)]
@@ -75,6 +81,62 @@ impl Docker {
         Ok(volume.map(|volume| volume.labels))
     }
 
+    async fn volumes(&self, instance: &InstanceName) -> Result<Vec<bollard::models::Volume>, Error> {
+        let ours = [("label".to_owned(), vec![format!("{}={instance}", objects::INSTANCE)])].into();
+        let options = ListVolumesOptionsBuilder::new().filters(&ours).build();
+        let list = |docker: bollard::Docker| async move { docker.list_volumes(Some(options)).await };
+        Ok(self.connection.call("list volumes", ASK, list).await?.volumes.unwrap_or_default())
+    }
+
+    async fn containers(&self, instance: &InstanceName) -> Result<Vec<Container>, Error> {
+        let names = self.list(instance).await?.into_iter().filter_map(read::name);
+        stream::iter(names)
+            .map(|name| async move { self.inspect(&name, &name).await })
+            .buffer_unordered(INSPECT_MAX)
+            .try_filter_map(async |container| Ok(container))
+            .try_collect()
+            .await
+    }
+
+    async fn create_volume(&self, devbox: &Blueprint, name: &str) -> Result<(), Error> {
+        let ask = |limited| {
+            let volume = create::volume(devbox, name, limited);
+            let create = |docker: bollard::Docker| async move { docker.create_volume(volume).await };
+            self.connection.call("create volume", CHANGE, create)
+        };
+        match ask(true).await {
+            // moby's volume/local says so of a file system without project quotas.
+            Err(Error::Refused { message, .. })
+                if message.contains("quota") && devbox.limits.disk.is_some() =>
+            {
+                warn!("box.disk cannot limit {name}: {message}");
+                ask(false).await.map(drop)
+            }
+            created => created.map(drop),
+        }
+    }
+
+    /// What is gone already is no failure.
+    async fn remove_container(&self, name: &str) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).build();
+        let remove = |docker: bollard::Docker| async move {
+            found(docker.remove_container(name, Some(options)).await)
+        };
+        self.connection.call("remove container", CHANGE, remove).await.map(drop)
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        let remove = |docker: bollard::Docker| async move {
+            found(docker.remove_volume(name, None::<RemoveVolumeOptions>).await)
+        };
+        self.connection.call("remove volume", CHANGE, remove).await.map(drop)
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), Error> {
+        let remove = |docker: bollard::Docker| async move { found(docker.remove_network(name).await) };
+        self.connection.call("remove network", CHANGE, remove).await.map(drop)
+    }
+
     async fn attach(&self, names: &Names) -> Result<(), Error> {
         // What the container is attached to may be a network that is gone: only its name is left of it.
         let detach = NetworkDisconnectRequest { container: names.container.clone(), force: Some(true) };
@@ -112,16 +174,21 @@ impl Backend for Docker {
             }),
             connection.call("info", ASK, |docker| async move { docker.info().await }),
         )?;
-        Ok(Host { image: image.is_some(), runtimes: info.runtimes.unwrap_or_default().into_keys().collect() })
+        Ok(Host {
+            image_id: image.and_then(|image| image.id),
+            runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
+            memory: info.mem_total.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default(),
+        })
     }
 
     async fn surroundings(&self, devbox: &Blueprint) -> Result<Surroundings, Error> {
         let list = |docker: bollard::Docker| async move { docker.list_networks(None).await };
-        let (networks, home, docker, containers) = tokio::try_join!(
+        let (networks, home, docker, containers, volumes) = tokio::try_join!(
             self.connection.call("list networks", ASK, list),
             self.volume(&devbox.names.home),
             self.volume(&devbox.names.docker),
             self.list(&devbox.instance),
+            self.volumes(&devbox.instance),
         )?;
         let routes = routed()
             .map_err(|fault| Error::Refused { call: "read the host's routes", message: fault.to_string() })?;
@@ -130,10 +197,7 @@ impl Backend for Docker {
             network: read::network(networks, &devbox.names.network),
             home,
             docker,
-            owners: containers
-                .into_iter()
-                .filter_map(|container| read::owner(container, &devbox.instance))
-                .collect(),
+            boxes: read::residents(containers, volumes, &devbox.instance),
         })
     }
 
@@ -146,11 +210,7 @@ impl Backend for Docker {
                 let create = |docker: bollard::Docker| async move { docker.create_network(network).await };
                 connection.call("create network", CHANGE, create).await.map(drop)
             }
-            Change::CreateVolume(volume) => {
-                let volume = create::volume(devbox, volume.name(names));
-                let create = |docker: bollard::Docker| async move { docker.create_volume(volume).await };
-                connection.call("create volume", CHANGE, create).await.map(drop)
-            }
+            Change::CreateVolume(volume) => self.create_volume(devbox, volume.name(names)).await,
             Change::CreateContainer => {
                 let container = create::container(devbox, self.drop_sys_resource);
                 let options = CreateContainerOptionsBuilder::new().name(&names.container).build();
@@ -166,25 +226,80 @@ impl Backend for Docker {
                 };
                 connection.call("start container", CHANGE, start).await
             }
+            Change::Limit => {
+                let limits = create::limits(devbox);
+                let update = |docker: bollard::Docker| async move {
+                    docker.update_container(&names.container, limits).await
+                };
+                connection.call("update container", CHANGE, update).await
+            }
+            Change::Stop => {
+                let options = StopContainerOptionsBuilder::new().t(STOP_SECONDS).build();
+                let stop = |docker: bollard::Docker| async move {
+                    found(docker.stop_container(&names.container, Some(options)).await)
+                };
+                connection.call("stop container", CHANGE, stop).await.map(drop)
+            }
+            Change::RemoveContainer => self.remove_container(&names.container).await,
+            Change::RemoveVolume(volume) => self.remove_volume(volume.name(names)).await,
+            Change::RemoveNetwork => self.remove_network(&names.network).await,
         }
     }
 
-    async fn containers(&self, instance: &InstanceName) -> Result<Vec<Container>, Error> {
-        let names = self.list(instance).await?.into_iter().filter_map(read::name);
-        stream::iter(names)
-            .map(|name| async move { self.inspect(&name, &name).await })
-            .buffer_unordered(INSPECT_MAX)
-            .try_filter_map(async |container| Ok(container))
-            .try_collect()
-            .await
+    async fn inventory(&self, instance: &InstanceName) -> Result<Inventory, Error> {
+        let list = |docker: bollard::Docker| async move { docker.list_networks(None).await };
+        let (containers, networks, volumes) = tokio::try_join!(
+            self.containers(instance),
+            self.connection.call("list networks", ASK, list),
+            self.volumes(instance),
+        )?;
+        let ours = |labels: &objects::Labels| {
+            labels.get(objects::INSTANCE).is_some_and(|of| *of == instance.as_str())
+        };
+        let network = |network: bollard::models::Network| Some((network.name?, network.labels?));
+        let networks = networks.into_iter().filter_map(network).filter(|(_, labels)| ours(labels)).collect();
+        let volumes = volumes.into_iter().map(|volume| (volume.name, volume.labels)).collect();
+        Ok(Inventory { containers, networks, volumes })
     }
 
-    async fn last_words(&self, names: &Names) -> Result<Vec<String>, Error> {
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LAST_WORDS).build();
-        let read = |docker: bollard::Docker| async move {
-            docker.logs(&names.container, Some(options)).try_collect::<Vec<_>>().await
+    async fn usage(&self, names: &Names) -> Result<Option<Usage>, Error> {
+        // Two samples, a second apart.
+        let options = StatsOptionsBuilder::new().stream(false).build();
+        let name = &names.container;
+        let ask = |docker: bollard::Docker| async move {
+            found(docker.stats(name, Some(options)).try_next().await)
         };
-        Ok(read::lines(self.connection.call("read logs", ASK, read).await?))
+        let stats = self.connection.call("container stats", ASK, ask).await?;
+        Ok(stats.flatten().map(read::usage))
+    }
+
+    async fn console(
+        &self,
+        names: &Names,
+        lines: u32,
+        follow: bool,
+        into: mpsc::Sender<String>,
+    ) -> Result<(), Error> {
+        let tail = lines.to_string();
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&tail).follow(follow).build();
+        let read = |docker: bollard::Docker| async move {
+            let mut output = pin!(docker.logs(&names.container, Some(options)));
+            let mut console = read::Console::default();
+            while let Some(chunk) = output.try_next().await? {
+                for line in console.push(chunk) {
+                    if into.send(line).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            for line in console.finish() {
+                drop(into.send(line).await);
+            }
+            Ok(())
+        };
+        // What is followed has pauses of any length.
+        let after = if follow { Duration::MAX } else { CHANGE };
+        self.connection.call("read logs", after, read).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use boxgate_config::InstanceName;
+use boxgate_provisioner_api::Usage;
 use ipnet::Ipv4Net;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Backend, Change, Container, Error, Host, Network, State, Surroundings};
+use super::{Backend, Change, Container, Error, Host, Inventory, Network, Resident, State, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::objects::{self, Labels, Names};
 
@@ -22,8 +24,11 @@ pub(crate) struct Fake {
 /// All that the engine holds, for tests to set and compare.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct World {
-    pub(crate) images: HashSet<String>,
+    /// How often each image was built.
+    pub(crate) images: BTreeMap<String, u32>,
     pub(crate) runtimes: HashSet<String>,
+    /// Bytes.
+    pub(crate) memory: u64,
     pub(crate) networks: BTreeMap<String, (Network, Ipv4Net)>,
     pub(crate) volumes: BTreeMap<String, Labels>,
     pub(crate) containers: BTreeMap<String, Container>,
@@ -40,6 +45,12 @@ pub(crate) struct World {
     pub(crate) most_booting: usize,
     ids: u32,
     started_at: BTreeMap<Ipv4Addr, Instant>,
+}
+
+enum Thing {
+    Container(String),
+    Network(String),
+    Volume(String),
 }
 
 /// What becomes of a container that was started.
@@ -59,14 +70,18 @@ pub(crate) enum Boot {
 impl Fake {
     /// How long each call takes.
     pub(crate) const CALL: Duration = Duration::from_millis(5);
+    /// Room for a thousand boxes, unless a test says otherwise.
+    pub(crate) const MEMORY: u64 = 2048 * bytesize::GIB;
     /// From start to sshd's answer.
     pub(crate) const BOOT: Duration = Duration::from_secs(1);
 
     /// An engine with the image and the runtimes and nothing else.
     pub(crate) fn new() -> Self {
-        let images = ["boxgate/box:latest".to_owned()].into();
+        let images = [("boxgate/box:latest".to_owned(), 1)].into();
         let runtimes = ["runc", "sysbox-runc"].map(str::to_owned).into();
-        Self { world: Arc::new(Mutex::new(World { images, runtimes, ..World::default() })) }
+        Self {
+            world: Arc::new(Mutex::new(World { images, runtimes, memory: Self::MEMORY, ..World::default() })),
+        }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -128,7 +143,48 @@ impl World {
                 Ok(())
             }
             Change::Start => self.start(names),
+            Change::Limit => {
+                self.at_rest(names)?.limits = devbox.limits.into();
+                Ok(())
+            }
+            Change::Stop => {
+                let since = self.id("stop ");
+                let container =
+                    self.containers.get_mut(&names.container).ok_or(refused("stop", "no container"))?;
+                if let State::Running { .. } = container.state {
+                    container.state = State::Stopped { since, exit_code: 130 };
+                }
+                Ok(())
+            }
+            Change::RemoveContainer => self.discard(&Thing::Container(names.container.clone())),
+            Change::RemoveVolume(volume) => self.discard(&Thing::Volume(volume.name(names).to_owned())),
+            Change::RemoveNetwork => self.discard(&Thing::Network(names.network.clone())),
         }
+    }
+
+    fn at_rest(&mut self, names: &Names) -> Result<&mut Container, Error> {
+        let container = self.containers.get_mut(&names.container).ok_or(refused("update", "no container"))?;
+        match container.state {
+            State::Running { .. } => Err(refused("update", "it runs")),
+            _ => Ok(container),
+        }
+    }
+
+    /// As an engine does: what a container has cannot go, and what is gone is no fault.
+    fn discard(&mut self, thing: &Thing) -> Result<(), Error> {
+        let in_use = |name: &str| {
+            self.containers.contains_key(name.trim_end_matches(".home").trim_end_matches(".docker"))
+        };
+        match thing {
+            Thing::Container(name) => drop(self.containers.remove(name)),
+            Thing::Volume(name) if in_use(name) => return Err(refused("remove volume", "volume is in use")),
+            Thing::Volume(name) => drop(self.volumes.remove(name)),
+            Thing::Network(name) if in_use(name) => {
+                return Err(refused("remove network", "active endpoints"));
+            }
+            Thing::Network(name) => drop(self.networks.remove(name)),
+        }
+        Ok(())
     }
 
     fn create_network(&mut self, devbox: &Blueprint, subnet: Ipv4Net) -> Result<(), Error> {
@@ -152,6 +208,8 @@ impl World {
             id: self.id("c"),
             labels: devbox.labels.clone(),
             image: devbox.image.clone(),
+            image_id: self.image_id(&devbox.image).unwrap_or_default(),
+            limits: devbox.limits.into(),
             runtime: devbox.runtime.docker_name().to_owned(),
             state: State::Created,
             network: Some(String::new()),
@@ -179,6 +237,11 @@ impl World {
         Ok(())
     }
 
+    /// The same for as long as nobody builds the image anew.
+    fn image_id(&self, image: &str) -> Option<String> {
+        self.images.get(image).map(|built| format!("sha256:{image} {built}"))
+    }
+
     fn address(&self, network: &str) -> Result<Ipv4Addr, Error> {
         let (_, subnet) = self.networks.get(network).ok_or(refused("start", "network not found"))?;
         subnet.hosts().nth(1).ok_or(refused("start", "no address"))
@@ -199,21 +262,30 @@ impl Backend for Fake {
     async fn host(&self, devbox: &Blueprint) -> Result<Host, Error> {
         self.call().await?;
         let world = self.world();
-        Ok(Host { image: world.images.contains(&devbox.image), runtimes: world.runtimes.clone() })
+        let (image_id, runtimes) = (world.image_id(&devbox.image), world.runtimes.clone());
+        Ok(Host { image_id, runtimes, memory: world.memory })
     }
 
     async fn surroundings(&self, devbox: &Blueprint) -> Result<Surroundings, Error> {
         self.call().await?;
         let world = self.world();
         let names = &devbox.names;
-        let owner = |container: &Container| {
-            objects::devbox_of(&container.labels, &devbox.instance).map(|id| id.owner.to_string())
-        };
+        let homes = world.volumes.iter().filter_map(|(name, labels)| {
+            let id = objects::devbox_of(labels, &devbox.instance)?;
+            (*name == Names::of(&devbox.instance, &id).home).then_some(id)
+        });
+        let mut boxes: BTreeMap<_, _> = homes.map(|id| (id, (false, false))).collect();
+        for container in world.containers.values() {
+            if let Some(id) = objects::devbox_of(&container.labels, &devbox.instance) {
+                boxes.insert(id, (true, matches!(container.state, State::Running { .. })));
+            }
+        }
+        let resident = |(id, (has_container, running))| Resident { id, has_container, running };
         Ok(Surroundings {
             network: world.networks.get(&names.network).map(|(network, _)| network.clone()),
             home: world.volumes.get(&names.home).cloned(),
             docker: world.volumes.get(&names.docker).cloned(),
-            owners: world.containers.values().filter_map(owner).collect(),
+            boxes: boxes.into_iter().map(resident).collect(),
             subnets: world.networks.values().map(|(_, subnet)| *subnet).collect(),
         })
     }
@@ -223,16 +295,38 @@ impl Backend for Fake {
         self.world().change(devbox, change)
     }
 
-    async fn containers(&self, instance: &InstanceName) -> Result<Vec<Container>, Error> {
+    async fn inventory(&self, _instance: &InstanceName) -> Result<Inventory, Error> {
         self.call().await?;
         let world = self.world();
-        let ours = |container: &&Container| objects::devbox_of(&container.labels, instance).is_some();
-        Ok(world.containers.values().filter(ours).cloned().collect())
+        Ok(Inventory {
+            containers: world.containers.values().cloned().collect(),
+            networks: world
+                .networks
+                .iter()
+                .map(|(name, (of, _))| (name.clone(), of.labels.clone()))
+                .collect(),
+            volumes: world.volumes.iter().map(|(name, labels)| (name.clone(), labels.clone())).collect(),
+        })
     }
 
-    async fn last_words(&self, _names: &Names) -> Result<Vec<String>, Error> {
+    async fn usage(&self, names: &Names) -> Result<Option<Usage>, Error> {
         self.call().await?;
-        Ok(vec!["booting".to_owned(), "init: nothing to run".to_owned()])
+        let used = Usage { cpus: 0.5, memory_bytes: 60 << 20, pids: 30, disk_bytes: None };
+        Ok(self.world().containers.contains_key(&names.container).then_some(used))
+    }
+
+    async fn console(
+        &self,
+        _names: &Names,
+        _lines: u32,
+        _follow: bool,
+        into: mpsc::Sender<String>,
+    ) -> Result<(), Error> {
+        self.call().await?;
+        for line in ["booting", "init: nothing to run"] {
+            drop(into.send(line.to_owned()).await);
+        }
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -26,7 +26,7 @@ fn mode(path: &Path) -> u32 {
 fn files_and_their_modes() {
     let state = TempDir::new().unwrap();
     let devbox = blueprint(&state, "alice+web");
-    let host_key = write(&devbox, &UserCa::parse(CA).unwrap()).unwrap();
+    let host_key = write(&devbox, Some(&UserCa::parse(CA).unwrap())).unwrap();
 
     assert!(devbox.files.ends_with("boxes/alice.web"));
     assert!(host_key.starts_with("ssh-ed25519 ") && host_key.ends_with(" boxgate alice+web"), "{host_key}");
@@ -62,16 +62,16 @@ fn a_second_run_changes_nothing() {
         files.sort();
         files
     };
-    let first = (write(&devbox, &ca).unwrap(), files());
-    assert_eq!((write(&devbox, &ca).unwrap(), files()), first);
+    let first = (write(&devbox, Some(&ca)).unwrap(), files());
+    assert_eq!((write(&devbox, Some(&ca)).unwrap(), files()), first);
 }
 
 #[test]
 fn a_new_ca_replaces_the_old_one_and_keeps_the_host_key() {
     let state = TempDir::new().unwrap();
     let devbox = blueprint(&state, "alice");
-    let host_key = write(&devbox, &UserCa::parse(CA).unwrap()).unwrap();
-    assert_eq!(write(&devbox, &UserCa::parse(OTHER_CA).unwrap()).unwrap(), host_key);
+    let host_key = write(&devbox, Some(&UserCa::parse(CA).unwrap())).unwrap();
+    assert_eq!(write(&devbox, Some(&UserCa::parse(OTHER_CA).unwrap())).unwrap(), host_key);
     let ca = fs::read_to_string(devbox.files.join(USER_CA)).unwrap();
     assert_eq!(ca, format!("{OTHER_CA} boxgate user CA\n"));
 }
@@ -81,11 +81,11 @@ fn a_crash_in_the_middle_is_completed() {
     let state = TempDir::new().unwrap();
     let devbox = blueprint(&state, "alice");
     let ca = UserCa::parse(CA).unwrap();
-    let host_key = write(&devbox, &ca).unwrap();
+    let host_key = write(&devbox, Some(&ca)).unwrap();
     fs::remove_file(devbox.files.join("ssh_host_ed25519_key.pub")).unwrap();
     fs::remove_file(devbox.files.join(DESCRIPTION)).unwrap();
     fs::write(devbox.files.join(".box.json.new"), "{\"us").unwrap();
-    assert_eq!(write(&devbox, &ca).unwrap(), host_key);
+    assert_eq!(write(&devbox, Some(&ca)).unwrap(), host_key);
     assert!(devbox.files.join(DESCRIPTION).exists());
     assert!(!devbox.files.join(".box.json.new").exists());
 }
@@ -95,9 +95,9 @@ fn a_damaged_host_key_is_never_replaced() {
     let state = TempDir::new().unwrap();
     let devbox = blueprint(&state, "alice");
     let ca = UserCa::parse(CA).unwrap();
-    write(&devbox, &ca).unwrap();
+    write(&devbox, Some(&ca)).unwrap();
     fs::write(devbox.files.join(HOST_KEY), "garbage").unwrap();
-    let fault = write(&devbox, &ca).unwrap_err();
+    let fault = write(&devbox, Some(&ca)).unwrap_err();
     assert!(matches!(fault, Error::HostKey { .. }), "{fault}");
     assert_eq!(fs::read_to_string(devbox.files.join(HOST_KEY)).unwrap(), "garbage");
 }

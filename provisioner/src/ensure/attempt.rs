@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::{Answering, EnsureError, Ensurer};
+use super::admission::Place;
+use super::{Answering, EnsureError, Ensurer, Note, write_files};
 use crate::backend::{Backend, Change, Container, Error, State};
 use crate::blueprint::Blueprint;
-use crate::reconcile::{Observed, Step, Trouble, next_step};
+use crate::devbox_files::UserCa;
+use crate::reconcile::{Goal, Observed, Step, Trouble, next_step};
+use crate::state::Event;
 
-/// Steps of one attempt. Seven make a box from nothing; the rest is waiting for the engine.
+/// Steps of one attempt. Eight make a box from nothing; the rest is waiting for the engine.
 const STEPS_MAX: usize = 60;
+/// Lines of a failed boot that are worth reading.
+const LAST_WORDS: u32 = 20;
 /// Between two looks at a container that the engine is at work on, or after a conflict.
 const WAIT: Duration = Duration::from_millis(200);
 /// Between two questions to a booting box's sshd: what a person waits too long at most.
@@ -20,35 +25,75 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Between two looks at whether a booting container still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-pub(super) struct Attempt<'a, B, P> {
+pub(super) struct Attempt<'a, B, R> {
     ensurer: &'a Ensurer<B>,
     wanted: &'a Blueprint,
-    progress: &'a P,
+    goal: Goal,
+    report: &'a R,
+    /// The gateway's, if it is one that asks.
+    user_ca: Option<&'a UserCa>,
+    /// The box's public host key, once its files are written.
+    host_key: Option<String>,
     observed: Observed,
     /// This attempt's turn to make or wake a box.
     turn: Option<SemaphorePermit<'a>>,
-    /// Whether the person knows what is being done.
-    told: bool,
+    /// What the box takes of the host while it is on its way up.
+    place: Option<Place<'a>>,
+    /// What the person knows of what is being done.
+    told: Option<&'static str>,
     /// When a box that does not answer has failed to boot; set when it is first asked.
     deadline: Option<Instant>,
 }
 
-impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
+impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     pub(super) fn new(
         ensurer: &'a Ensurer<B>,
         wanted: &'a Blueprint,
-        progress: &'a P,
+        goal: Goal,
+        report: &'a R,
         container: Option<Container>,
     ) -> Self {
-        let observed = Observed { container, ..Observed::default() };
-        Self { ensurer, wanted, progress, observed, turn: None, told: false, deadline: None }
+        Self {
+            ensurer,
+            wanted,
+            goal,
+            report,
+            user_ca: None,
+            host_key: None,
+            observed: Observed { container, ..Observed::default() },
+            turn: None,
+            place: None,
+            told: None,
+            deadline: None,
+        }
     }
 
-    /// Goes on until the box answers or nothing more can be done.
-    pub(super) async fn converge(mut self) -> Result<Answering, EnsureError> {
+    pub(super) fn with_user_ca(self, user_ca: &'a UserCa) -> Self {
+        Self { user_ca: Some(user_ca), ..self }
+    }
+
+    /// Goes on until the box answers or nothing more can be done. Returns its public host key too.
+    pub(super) async fn answer(mut self) -> Result<(Answering, String), EnsureError> {
+        match self.converge().await? {
+            Some(answering) => {
+                self.ensurer.remember(&self.wanted.id, &answering.boot);
+                let host_key = self.write_files().await?;
+                Ok((answering, host_key))
+            }
+            None => Err(EnsureError::Unsettled),
+        }
+    }
+
+    /// Goes on until the goal, which is not that it answers, is reached.
+    pub(super) async fn finish(mut self) -> Result<(), EnsureError> {
+        self.converge().await.map(drop)
+    }
+
+    async fn converge(&mut self) -> Result<Option<Answering>, EnsureError> {
         for _ in 0..STEPS_MAX {
-            match next_step(self.wanted, &self.observed) {
+            match next_step(self.goal, self.wanted, &self.observed) {
                 Ok(Step::LookAround) => self.look_around().await?,
+                Ok(Step::Admit) => self.admit().await?,
                 Ok(Step::Perform(change)) => self.perform(change).await?,
                 Ok(Step::Wait) => {
                     sleep(WAIT).await;
@@ -56,9 +101,10 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
                 }
                 Ok(Step::Probe { .. }) => {
                     if let Some(answering) = self.await_answer().await? {
-                        return Ok(answering);
+                        return Ok(Some(answering));
                     }
                 }
+                Ok(Step::Done) => return Ok(None),
                 Err(Trouble::BootFailed { exit_code }) => {
                     let last_word = self.log_last_words().await;
                     return Err(EnsureError::BootFailed { exit_code, last_word });
@@ -69,10 +115,21 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
         Err(EnsureError::Unsettled)
     }
 
+    /// Whether the box is to run in the end.
+    fn is_going_up(&self) -> bool {
+        matches!(self.goal, Goal::Answering { .. })
+    }
+
+    fn progress(&self, text: &str) {
+        (self.report)(Note::Progress(text));
+    }
+
     /// The first look at all that bears on the box. Unless it runs already there will be something to do, so
     /// the look waits for this attempt's turn: what it shows must still be so when it is acted on.
     async fn look_around(&mut self) -> Result<(), EnsureError> {
-        if !matches!(&self.observed.container, Some(Container { state: State::Running { .. }, .. })) {
+        let running =
+            matches!(&self.observed.container, Some(Container { state: State::Running { .. }, .. }));
+        if self.is_going_up() && !running {
             self.take_turn().await?;
         }
         self.observed.host = Some(self.ensurer.backend.host(self.wanted).await?);
@@ -88,12 +145,37 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
         Ok(())
     }
 
+    /// Counts what the other boxes take, and takes this one's part, while no other attempt counts.
+    async fn admit(&mut self) -> Result<(), EnsureError> {
+        let ensurer = self.ensurer;
+        let _alone = ensurer.admitting.acquire().await.map_err(|_| EnsureError::ShuttingDown)?;
+        self.look().await?;
+        let boxes = self.observed.around.as_ref().map(|around| around.boxes.as_slice()).unwrap_or_default();
+        let others = ensurer.admission.others(&self.wanted.id, boxes, &ensurer.config);
+        self.observed.others = Some(others);
+        // What is refused takes nothing: the loop ends with the reason.
+        if next_step(self.goal, self.wanted, &self.observed).is_ok() {
+            self.place = Some(ensurer.admission.admit(&self.wanted.id));
+        }
+        Ok(())
+    }
+
+    /// Writes what `/etc/boxgate` shows, once, and returns the public host key.
+    async fn write_files(&mut self) -> Result<String, EnsureError> {
+        if let Some(host_key) = &self.host_key {
+            return Ok(host_key.clone());
+        }
+        let host_key = write_files(self.wanted.clone(), self.user_ca.cloned()).await?;
+        self.host_key = Some(host_key.clone());
+        Ok(host_key)
+    }
+
     async fn take_turn(&mut self) -> Result<(), EnsureError> {
         let starting = &self.ensurer.starting;
         let turn = if let Ok(turn) = starting.try_acquire() {
             turn
         } else {
-            (self.progress)("waiting for other boxes to start");
+            self.progress("waiting for other boxes to start");
             starting.acquire().await.map_err(|_| EnsureError::ShuttingDown)?
         };
         self.turn = Some(turn);
@@ -101,10 +183,13 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
     }
 
     async fn perform(&mut self, change: Change) -> Result<(), EnsureError> {
-        if self.turn.is_none() {
+        if self.is_going_up() && self.turn.is_none() {
             self.take_turn().await?;
         } else {
-            self.tell();
+            self.tell(&change);
+            if self.is_going_up() {
+                self.write_files().await?;
+            }
             match change {
                 Change::CreateNetwork { .. } => self.create_network().await?,
                 change => self.make(&change).await?,
@@ -118,7 +203,7 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
         let choosing = &self.ensurer.choosing_subnet;
         let _alone = choosing.acquire().await.map_err(|_| EnsureError::ShuttingDown)?;
         self.look().await?;
-        match next_step(self.wanted, &self.observed)? {
+        match next_step(self.goal, self.wanted, &self.observed)? {
             Step::Perform(change @ Change::CreateNetwork { .. }) => self.make(&change).await,
             _ => Ok(()),
         }
@@ -126,6 +211,7 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
 
     async fn make(&mut self, change: &Change) -> Result<(), EnsureError> {
         let begun = Instant::now();
+        (self.report)(Note::Event(Event::before(change)));
         match self.ensurer.backend.perform(self.wanted, change).await {
             Ok(()) => {
                 self.observed.started |= *change == Change::Start;
@@ -141,17 +227,33 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
         }
     }
 
-    /// Says once what is being done, when it is known and before it is done.
-    fn tell(&mut self) {
-        let text = match self.observed.container.as_ref().map(|container| &container.state) {
+    /// Says what is being done, when it is known and before it is done. What leads up to a box that answers is
+    /// one thing, told once.
+    fn tell(&mut self, change: &Change) {
+        let text = match (change, self.goal) {
+            (Change::Stop, _) => "stopping the box",
+            (Change::RemoveContainer, Goal::Answering { .. }) => {
+                "moving your box to its new image, home and Docker data stay"
+            }
+            (Change::RemoveContainer, Goal::Unmade) => "removing its container, home and Docker data stay",
+            (Change::RemoveContainer | Change::RemoveVolume(_) | Change::RemoveNetwork, _) => {
+                "removing the box and its data"
+            }
+            _ if self.told.is_some() => return,
+            _ => self.way_up(),
+        };
+        if self.told != Some(text) {
+            self.told = Some(text);
+            self.progress(text);
+        }
+    }
+
+    fn way_up(&self) -> &'static str {
+        match self.observed.container.as_ref().map(|container| &container.state) {
             None if self.has_volumes() => "making your box anew, with your home as it was",
             None | Some(State::Created) => "making your box (first login, a few seconds)",
             Some(State::Running { .. }) => "mending your box's network",
             Some(_) => "waking your box",
-        };
-        if !self.told {
-            self.told = true;
-            (self.progress)(text);
         }
     }
 
@@ -168,7 +270,7 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
         let mut silent = false;
         while !self.ensurer.backend.answers(asked.address).await {
             if !silent {
-                (self.progress)("waiting for it to boot");
+                self.progress("waiting for it to boot");
                 silent = true;
             }
             let now = Instant::now();
@@ -197,18 +299,21 @@ impl<'a, B: Backend, P: Fn(&str) + Send + Sync> Attempt<'a, B, P> {
 
     /// Logs what the container wrote last, and returns the last line of it.
     async fn log_last_words(&self) -> Option<String> {
-        match self.ensurer.backend.last_words(&self.wanted.names).await {
-            Ok(lines) => {
-                for line in &lines {
-                    warn!("the box wrote: {line}");
-                }
-                lines.into_iter().next_back()
+        let (into, mut lines) = mpsc::channel(LAST_WORDS as usize);
+        let read = self.ensurer.backend.console(&self.wanted.names, LAST_WORDS, false, into);
+        let log = async {
+            let mut last = None;
+            while let Some(line) = lines.recv().await {
+                warn!("the box wrote: {line}");
+                last = Some(line);
             }
-            Err(error) => {
-                warn!("what the box wrote cannot be read: {error}");
-                None
-            }
+            last
+        };
+        let (read, last) = tokio::join!(read, log);
+        if let Err(error) = read {
+            warn!("what the box wrote cannot be read: {error}");
         }
+        last
     }
 }
 

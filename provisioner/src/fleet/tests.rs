@@ -7,6 +7,10 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use boxgate_provisioner_api::{BoxState, BoxUse, OrphanKind, Progress};
+use tokio::time::Instant;
+
+use super::flight::Outcome;
 use super::*;
 use crate::backend::Change;
 use crate::backend::fake::{Boot, Fake};
@@ -38,16 +42,15 @@ impl Setup {
 }
 
 /// What the flight came to.
-async fn result(mut status: Status) -> Option<EnsureEvent> {
-    let ended = |event: &Option<EnsureEvent>| {
-        event.as_ref().is_some_and(|event| !matches!(event, EnsureEvent::Progress(_)))
-    };
+async fn result(mut status: Status) -> Option<Outcome> {
+    let ended =
+        |event: &Option<Outcome>| event.as_ref().is_some_and(|event| !matches!(event, Outcome::Progress(_)));
     status.wait_for(ended).await.ok().and_then(|event| event.clone())
 }
 
-fn code(event: Option<EnsureEvent>) -> Option<boxgate_provisioner_api::FailureCode> {
+fn code(event: Option<Outcome>) -> Option<boxgate_provisioner_api::FailureCode> {
     match event {
-        Some(EnsureEvent::Failed(failure)) => Some(failure.code),
+        Some(Outcome::Failed(failure)) => Some(failure.code),
         _ => None,
     }
 }
@@ -57,7 +60,7 @@ async fn fifty_first_logins_make_one_box_and_all_get_in() {
     let setup = Setup::new();
     let asked = join_all((0..50).map(|_| setup.join("alice"))).await;
     let results: Vec<_> = join_all(asked.into_iter().map(result)).await;
-    assert!(results.iter().all(|event| matches!(event, Some(EnsureEvent::Ready(_)))));
+    assert!(results.iter().all(|event| matches!(event, Some(Outcome::Ready(_)))));
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(setup.starts(), 1);
     assert_eq!(setup.fake.world().containers.len(), 1);
@@ -70,7 +73,7 @@ async fn who_joins_late_sees_the_latest_progress() {
     sleep(Fake::BOOT / 2).await;
     let late = setup.join("alice").await;
     let progress = Progress { text: "waiting for it to boot".to_owned() };
-    assert_eq!(*late.borrow(), Some(EnsureEvent::Progress(progress)));
+    assert_eq!(*late.borrow(), Some(Outcome::Progress(progress)));
     assert_eq!(result(first).await, result(late).await);
     assert_eq!(setup.starts(), 1);
 }
@@ -84,7 +87,7 @@ async fn boxes_do_not_wait_for_each_other() {
         .await
         .into_iter()
         .filter_map(|event| match event {
-            Some(EnsureEvent::Ready(endpoint)) => Some(endpoint.address),
+            Some(Outcome::Ready(endpoint)) => Some(endpoint.address),
             _ => None,
         })
         .collect();
@@ -107,8 +110,8 @@ async fn another_ca_gets_a_flight_of_its_own_afterwards() {
     let first = setup.join("alice").await;
     let other = UserCa::parse(testing::OTHER_CA).unwrap();
     let second = setup.fleet.ensure(&testing::id("alice"), &other, "a test").await;
-    assert!(matches!(result(first).await, Some(EnsureEvent::Ready(_))));
-    assert!(matches!(result(second).await, Some(EnsureEvent::Ready(_))));
+    assert!(matches!(result(first).await, Some(Outcome::Ready(_))));
+    assert!(matches!(result(second).await, Some(Outcome::Ready(_))));
     let state_dir = &setup.fleet.shared.ensurer.config().provisioner.state_dir;
     let trusted = std::fs::read_to_string(state_dir.join("boxes/alice/user_ca.pub")).unwrap();
     assert!(trusted.starts_with(testing::OTHER_CA), "{trusted}");
@@ -123,7 +126,7 @@ async fn a_failure_is_everyones_and_the_next_login_tries_again() {
         assert_eq!(code(event), Some(boxgate_provisioner_api::FailureCode::BootFailed));
     }
     setup.fake.world().boot = Boot::Answers;
-    assert!(matches!(result(setup.join("alice").await).await, Some(EnsureEvent::Ready(_))));
+    assert!(matches!(result(setup.join("alice").await).await, Some(Outcome::Ready(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +136,7 @@ async fn a_panic_ends_one_flight() {
     assert_eq!(result(setup.join("alice").await).await, None);
     assert!(setup.fleet.shared.flights().is_empty());
     setup.fake.world().boot = Boot::Answers;
-    assert!(matches!(result(setup.join("alice").await).await, Some(EnsureEvent::Ready(_))));
+    assert!(matches!(result(setup.join("alice").await).await, Some(Outcome::Ready(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,9 +169,202 @@ async fn boxes_are_listed_in_order_and_others_containers_are_not() {
     for id in ["bob", "alice+web", "alice"] {
         result(setup.join(id).await).await;
     }
+    setup.order("bob", Order::Stop).await;
     setup.fake.world().containers.get_mut("boxgate.bob").unwrap().labels.clear();
+    setup.fake.world().volumes.retain(|name, _| !name.contains("bob"));
     let boxes = setup.fleet.boxes().await.unwrap();
     let listed: Vec<_> = boxes.iter().map(|devbox| devbox.id.to_string()).collect();
     assert_eq!(listed, ["alice", "alice+web"]);
-    assert_eq!((boxes[0].state, boxes[0].isolated), (BoxState::Running, false));
+    assert_eq!((boxes[0].state, boxes[0].isolated), (BoxState::Ready, false));
+}
+
+impl Setup {
+    fn with(change: impl FnOnce(&mut boxgate_config::Config)) -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut config = testing::config_in(&directory);
+        change(&mut config);
+        let (fake, shutdown) = (Fake::new(), CancellationToken::new());
+        let fleet = Fleet::new(Ensurer::new(fake.clone(), Arc::new(config)), shutdown.clone());
+        Self { _directory: directory, fake, shutdown, fleet }
+    }
+
+    async fn ready(&self, id: &str) {
+        let outcome = result(self.join(id).await).await;
+        assert!(matches!(outcome, Some(Outcome::Ready(_))), "{outcome:?}");
+    }
+
+    async fn order(&self, id: &str, order: Order) -> Option<Outcome> {
+        result(self.fleet.order(&testing::id(id), order, "a test").await).await
+    }
+
+    async fn state(&self, id: &str) -> Option<BoxState> {
+        let boxes = self.fleet.boxes().await.unwrap();
+        boxes.iter().find(|of| of.id == testing::id(id)).map(|of| of.state)
+    }
+
+    fn report(&self, id: &str, idle_seconds: u64) {
+        let boxes = vec![BoxUse { devbox: testing::id(id), connections: 1, idle_seconds }];
+        let (gateway, user_ca) = ("test".to_owned(), String::new());
+        self.fleet.report_use(&UseReport { gateway, user_ca, boxes });
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn idling(config: &mut boxgate_config::Config) {
+    config.devbox.settings.idle_stop = boxgate_config::IdleStop::After(HOUR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_box_that_idles_is_stopped_and_the_next_login_wakes_it() {
+    let setup = Setup::with(idling);
+    setup.ready("alice").await;
+    sleep(HOUR / 2).await;
+    setup.report("alice", 0);
+    sleep(Duration::from_secs(3599)).await;
+    setup.fleet.stop_idle().await.unwrap();
+    assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
+    // A connection is no use by itself.
+    setup.report("alice", 3599);
+    sleep(Duration::from_secs(1)).await;
+    setup.fleet.stop_idle().await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Stopped));
+    setup.ready("alice").await;
+    setup.fleet.stop_idle().await.unwrap();
+    assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_box_that_is_kept_is_not_stopped() {
+    let setup = Setup::with(idling);
+    setup.ready("alice").await;
+    setup.fleet.keep(&testing::id("alice"), 8 * HOUR).unwrap();
+    sleep(2 * HOUR).await;
+    setup.fleet.stop_idle().await.unwrap();
+    assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
+    setup.fleet.keep(&testing::id("alice"), Duration::ZERO).unwrap();
+    setup.fleet.stop_idle().await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_while_a_box_is_being_stopped_gets_in() {
+    let setup = Setup::with(idling);
+    setup.ready("alice").await;
+    sleep(2 * HOUR).await;
+    setup.fleet.stop_idle().await.unwrap();
+    assert!(setup.fleet.shared.flights().contains_key(&testing::id("alice")));
+    let all = join_all((0..10).map(|_| setup.join("alice"))).await;
+    for outcome in join_all(all.into_iter().map(result)).await {
+        assert!(matches!(outcome, Some(Outcome::Ready(_))), "{outcome:?}");
+    }
+    assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
+    assert_eq!(setup.starts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_looks_after_the_boxes() {
+    let setup = Setup::with(idling);
+    setup.ready("alice").await;
+    let fleet = setup.fleet.clone();
+    let looking = tokio::spawn(async move { fleet.look_after().await });
+    sleep(HOUR + Duration::from_secs(60)).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Stopped));
+    setup.shutdown.cancel();
+    looking.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_take_turns_and_the_same_ones_join() {
+    let setup = Setup::new();
+    setup.ready("alice").await;
+    let id = testing::id("alice");
+    let (stop, start, again, stop_again) = tokio::join!(
+        setup.fleet.order(&id, Order::Stop, "a test"),
+        setup.fleet.order(&id, Order::Restart, "a test"),
+        setup.fleet.order(&id, Order::Restart, "a test"),
+        setup.fleet.order(&id, Order::Stop, "a test"),
+    );
+    for status in [stop, start, again, stop_again] {
+        assert_eq!(result(status).await, Some(Outcome::Done));
+    }
+    assert_eq!(setup.starts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_box_is_doing_is_listed() {
+    let setup = Setup::new();
+    let status = setup.join("alice").await;
+    sleep(Fake::BOOT / 2).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Booting));
+    result(status).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
+    assert_eq!(setup.order("alice", Order::Stop).await, Some(Outcome::Done));
+    assert_eq!(setup.state("alice").await, Some(BoxState::Stopped));
+    let status = setup.join("alice").await;
+    sleep(Fake::BOOT / 2).await;
+    assert_eq!(setup.state("alice").await, Some(BoxState::Waking));
+    result(status).await;
+    setup.order("alice", Order::Remove).await;
+    assert_eq!(setup.state("alice").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_box_says_why_until_it_is_had() {
+    let setup = Setup::new();
+    setup.ready("alice").await;
+    setup.order("alice", Order::Stop).await;
+    setup.fake.world().boot = Boot::Ends;
+    result(setup.join("alice").await).await;
+    let boxes = setup.fleet.boxes().await.unwrap();
+    assert_eq!(boxes[0].state, BoxState::Failed);
+    assert!(boxes[0].reason.as_ref().unwrap().contains("exit code 1"), "{:?}", boxes[0].reason);
+    setup.fake.world().boot = Boot::Answers;
+    setup.ready("alice").await;
+    assert_eq!(setup.fleet.boxes().await.unwrap()[0].reason, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_somebody_made_up_are_not_remembered() {
+    let setup = Setup::with(|config| config.devbox.new_on_login = false);
+    for n in 0..100 {
+        result(setup.join(&format!("alice+b{n}")).await).await;
+        setup.order(&format!("alice+c{n}"), Order::Start).await;
+    }
+    assert!(setup.fleet.shared.failed().is_empty() && setup.fleet.boxes().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_first_login_left_is_collected() {
+    let setup = Setup::new();
+    setup.fake.world().changes_left = Some(1);
+    setup.fake.world().last_change_counts = true;
+    result(setup.join("alice").await).await;
+    setup.fake.world().changes_left = None;
+    let found = setup.fleet.gc(false).await.unwrap();
+    let kinds: Vec<_> = found.orphans.iter().map(|orphan| (orphan.kind, orphan.removed)).collect();
+    assert_eq!(kinds, [(OrphanKind::Network, false), (OrphanKind::Directory, false)]);
+    let removed = setup.fleet.gc(true).await.unwrap();
+    assert!(removed.orphans.iter().all(|orphan| orphan.removed), "{removed:?}");
+    assert_eq!(setup.fleet.gc(true).await.unwrap().orphans, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_boxes_come_and_go_and_leave_nothing() {
+    let setup = Setup::new();
+    for n in 0..1000 {
+        let id = format!("user{}", n % 7);
+        setup.ready(&id).await;
+        assert_eq!(setup.order(&id, Order::Remove).await, Some(Outcome::Done));
+    }
+    let shared = &setup.fleet.shared;
+    assert!(shared.flights().is_empty() && shared.failed().is_empty() && shared.tasks.is_empty());
+    let world = setup.fake.world().clone();
+    assert!(world.containers.is_empty() && world.networks.is_empty() && world.volumes.is_empty());
+    for kept in ["boxes", "removing"] {
+        let directory = shared.ensurer.config().provisioner.state_dir.join(kept);
+        assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "{kept}");
+    }
 }

@@ -6,7 +6,7 @@ use boxgate_config::DevBoxId;
 use rstest::rstest;
 
 use super::*;
-use crate::backend::Network;
+use crate::backend::{ContainerLimits, Network, Resident};
 use crate::objects::{self, Labels};
 use crate::testing;
 
@@ -25,7 +25,8 @@ fn labels() -> Labels {
 
 /// A host with all that a box needs.
 fn host() -> Host {
-    Host { image: true, runtimes: ["runc", "sysbox-runc"].map(str::to_owned).into() }
+    let runtimes = ["runc", "sysbox-runc"].map(str::to_owned).into();
+    Host { image_id: Some("sha256:1".to_owned()), runtimes, memory: 8 * bytesize::GIB }
 }
 
 /// None of the box's objects.
@@ -45,6 +46,8 @@ fn container(state: State) -> Container {
         id: "c1".to_owned(),
         labels: labels(),
         image: "boxgate/box:latest".to_owned(),
+        image_id: "sha256:1".to_owned(),
+        limits: wanted(RUNC).limits.into(),
         runtime: "runc".to_owned(),
         state,
         network: Some("n1".to_owned()),
@@ -60,8 +63,16 @@ fn stopped() -> State {
 }
 
 fn next(container: Option<Container>, around: Surroundings) -> Result<Step, Trouble> {
-    let observed = Observed { container, host: Some(host()), around: Some(around), started: false };
-    next_step(&wanted(RUNC), &observed)
+    next_step(UP, &wanted(RUNC), &observed(container, around))
+}
+
+/// To have a box, whether there is one or not.
+const UP: Goal = Goal::Answering { make: true };
+
+/// Beside no other box.
+fn observed(container: Option<Container>, around: Surroundings) -> Observed {
+    let (host, around, others) = (Some(host()), Some(around), Some(Others::default()));
+    Observed { container, host, around, others, started: false }
 }
 
 fn network() -> Change {
@@ -70,13 +81,19 @@ fn network() -> Change {
 
 #[test]
 fn nothing_is_decided_blindly() {
-    assert_eq!(next_step(&wanted(RUNC), &Observed::default()), Ok(Step::LookAround));
+    for goal in [UP, Goal::Stopped, Goal::Unmade, Goal::Removed] {
+        assert_eq!(next_step(goal, &wanted(RUNC), &Observed::default()), Ok(Step::LookAround));
+    }
+    for container in [None, Some(container(stopped()))] {
+        let uncounted = Observed { others: None, ..observed(container, furnished()) };
+        assert_eq!(next_step(UP, &wanted(RUNC), &uncounted), Ok(Step::Admit));
+    }
 }
 
 #[rstest]
 #[case::nothing(bare(), network())]
 #[case::no_network(Surroundings { network: None, ..furnished() }, network())]
-#[case::no_home(Surroundings { home: None, ..furnished() }, Change::CreateVolume(Volume::Home))]
+#[case::no_volumes(Surroundings { home: None, docker: None, ..furnished() }, Change::CreateVolume(Volume::Home))]
 #[case::no_docker(Surroundings { docker: None, ..furnished() }, Change::CreateVolume(Volume::Docker))]
 #[case::all_but_the_container(furnished(), Change::CreateContainer)]
 fn without_a_container(#[case] around: Surroundings, #[case] expected: Change) {
@@ -118,21 +135,16 @@ fn what_only_an_operator_can_mend(#[case] state: State, #[case] expected: Troubl
 
 #[test]
 fn a_box_that_ends_after_its_start_is_not_started_again() {
-    let observed = Observed {
-        container: Some(container(stopped())),
-        host: Some(host()),
-        around: Some(furnished()),
-        started: true,
-    };
-    assert_eq!(next_step(&wanted(RUNC), &observed), Err(Trouble::BootFailed { exit_code: 130 }));
+    let observed = Observed { started: true, ..observed(Some(container(stopped())), furnished()) };
+    assert_eq!(next_step(UP, &wanted(RUNC), &observed), Err(Trouble::BootFailed { exit_code: 130 }));
 }
 
 #[rstest]
-#[case::image(Host { image: false, ..host() }, Trouble::ImageMissing("boxgate/box:latest".to_owned()))]
+#[case::image(Host { image_id: None, ..host() }, Trouble::ImageMissing("boxgate/box:latest".to_owned()))]
 #[case::runtime(Host { runtimes: HashSet::new(), ..host() }, Trouble::RuntimeMissing("runc".to_owned()))]
 fn what_the_host_lacks(#[case] host: Host, #[case] expected: Trouble) {
-    let observed = Observed { host: Some(host), around: Some(bare()), ..Observed::default() };
-    assert_eq!(next_step(&wanted(RUNC), &observed), Err(expected));
+    let observed = Observed { host: Some(host), ..observed(None, bare()) };
+    assert_eq!(next_step(UP, &wanted(RUNC), &observed), Err(expected));
 }
 
 #[test]
@@ -144,10 +156,9 @@ fn a_full_pool_leaves_no_step() {
 
 #[test]
 fn a_box_wakes_without_the_image_it_was_made_from() {
-    let host = Some(Host { image: false, ..host() });
-    let observed =
-        Observed { container: Some(container(stopped())), host, around: Some(furnished()), started: false };
-    assert_eq!(next_step(&wanted(RUNC), &observed), Ok(Step::Perform(Change::Start)));
+    let host = Some(Host { image_id: None, ..host() });
+    let observed = Observed { host, ..observed(Some(container(stopped())), furnished()) };
+    assert_eq!(next_step(UP, &wanted(RUNC), &observed), Ok(Step::Perform(Change::Start)));
 }
 
 #[rstest]
@@ -200,9 +211,118 @@ fn who_may_run_beside_whom(
     #[values(stopped(), running(Some([10, 201, 0, 2])))] state: State,
 ) {
     let container = Container { runtime: made_with.to_owned(), ..container(state) };
-    let owners = owners.iter().map(|owner| (*owner).to_owned()).collect();
-    let around = Surroundings { owners, ..furnished() };
+    let resident =
+        |owner: &&str| Resident { id: DevBoxId::parse(owner).unwrap(), has_container: true, running: false };
+    let around = Surroundings { boxes: owners.iter().map(resident).collect(), ..furnished() };
+    let observed = observed(Some(container), around);
+    assert_eq!(next_step(UP, &wanted(configured), &observed).map(|_| ()), expected);
+}
+
+#[test]
+fn a_home_without_a_container_isolates_nobody_and_harms_nobody() {
+    let boxes = vec![Resident { id: DevBoxId::parse("bob").unwrap(), has_container: false, running: false }];
+    let around = Surroundings { boxes, ..furnished() };
+    assert_eq!(next(None, around), Ok(Step::Perform(Change::CreateContainer)));
+}
+
+#[rstest]
+#[case::home(Volume::Home, "boxgate.alice.home")]
+#[case::docker(Volume::Docker, "boxgate.alice.docker")]
+fn a_box_does_not_start_without_its_volumes(#[case] volume: Volume, #[case] name: &str) {
+    let around = match volume {
+        Volume::Home => Surroundings { home: None, ..furnished() },
+        Volume::Docker => Surroundings { docker: None, ..furnished() },
+    };
+    let missing = Err(Trouble::VolumeMissing { volume, name: name.to_owned() });
+    assert_eq!(next(Some(container(stopped())), around.clone()), missing);
+    // A home may be waiting for the rest of its box; the rest does not get a new home.
+    let without_container =
+        if volume == Volume::Home { missing } else { Ok(Step::Perform(Change::CreateVolume(volume))) };
+    assert_eq!(next(None, around), without_container);
+}
+
+#[rstest]
+#[case::none_of_hers(0, 0, None)]
+#[case::one_too_many(3, 0, Some(Trouble::TooManyBoxes { count: 3, max: 3 }))]
+#[case::just_enough_memory(2, 12, None)]
+#[case::too_little_memory(
+    2,
+    13,
+    Some(Trouble::HostFull { wanted: ByteSize::gib(4), promised: ByteSize::gib(13), limit: ByteSize::gib(16) })
+)]
+fn what_others_leave(#[case] hers: usize, #[case] promised_gib: u64, #[case] expected: Option<Trouble>) {
+    let others = Some(Others { promised: promised_gib * bytesize::GIB, hers });
+    let observed = Observed { others, ..observed(None, bare()) };
+    assert_eq!(next_step(UP, &wanted(RUNC), &observed).err(), expected);
+}
+
+#[test]
+fn a_box_that_there_is_is_never_one_too_many() {
+    let others = Some(Others { promised: 0, hers: 99 });
+    for container in [None, Some(container(stopped()))] {
+        let observed = Observed { others, ..observed(container, furnished()) };
+        assert!(matches!(next_step(UP, &wanted(RUNC), &observed), Ok(Step::Perform(_))));
+    }
+}
+
+#[test]
+fn a_running_box_needs_no_room() {
+    let others = Some(Others { promised: u64::MAX, hers: 0 });
     let observed =
-        Observed { container: Some(container), host: Some(host()), around: Some(around), started: false };
-    assert_eq!(next_step(&wanted(configured), &observed).map(|_| ()), expected);
+        Observed { others, ..observed(Some(container(running(Some([10, 201, 0, 2])))), furnished()) };
+    assert!(matches!(next_step(UP, &wanted(RUNC), &observed), Ok(Step::Probe { .. })));
+}
+
+#[test]
+fn a_cold_start_moves_a_box_to_the_new_image_and_the_new_limits() {
+    let old_image = Container { image_id: "sha256:0".to_owned(), ..container(stopped()) };
+    assert_eq!(next(Some(old_image.clone()), furnished()), Ok(Step::Perform(Change::RemoveContainer)));
+    let warm = Container { state: running(Some([10, 201, 0, 2])), ..old_image };
+    assert!(matches!(next(Some(warm), furnished()), Ok(Step::Probe { .. })));
+    let old_limits = Container { limits: ContainerLimits::default(), ..container(stopped()) };
+    assert_eq!(next(Some(old_limits), furnished()), Ok(Step::Perform(Change::Limit)));
+}
+
+#[rstest]
+#[case::nothing(bare(), Err(Trouble::NoSuchBox))]
+#[case::a_network(Surroundings { home: None, docker: None, ..furnished() }, Err(Trouble::NoSuchBox))]
+#[case::a_home(furnished(), Ok(Step::Perform(Change::CreateContainer)))]
+fn what_may_not_be_made_must_be_there(#[case] around: Surroundings, #[case] expected: Result<Step, Trouble>) {
+    let observed = observed(None, around);
+    assert_eq!(next_step(Goal::Answering { make: false }, &wanted(RUNC), &observed), expected);
+}
+
+fn perform(change: Change) -> Step {
+    Step::Perform(change)
+}
+
+#[rstest]
+#[case::runs(Some(running(None)), Ok(perform(Change::Stop)), Ok(perform(Change::Stop)))]
+#[case::rests(Some(stopped()), Ok(Step::Done), Ok(perform(Change::RemoveContainer)))]
+#[case::never_ran(Some(State::Created), Ok(Step::Done), Ok(perform(Change::RemoveContainer)))]
+#[case::frozen(Some(State::Paused), Err(Trouble::Paused), Ok(perform(Change::RemoveContainer)))]
+#[case::dead(Some(State::Dead), Ok(Step::Done), Ok(perform(Change::RemoveContainer)))]
+#[case::on_its_way(Some(State::Changing), Ok(Step::Wait), Ok(Step::Wait))]
+#[case::none(None, Ok(Step::Done), Ok(Step::Done))]
+fn down(
+    #[case] state: Option<State>,
+    #[case] stopped: Result<Step, Trouble>,
+    #[case] unmade: Result<Step, Trouble>,
+) {
+    let observed = observed(state.map(container), furnished());
+    assert_eq!(next_step(Goal::Stopped, &wanted(RUNC), &observed), stopped);
+    assert_eq!(next_step(Goal::Unmade, &wanted(RUNC), &observed), unmade);
+    let removed = next_step(Goal::Removed, &wanted(RUNC), &observed);
+    let expected =
+        if unmade == Ok(Step::Done) { Ok(perform(Change::RemoveVolume(Volume::Home))) } else { unmade };
+    assert_eq!(removed, expected);
+}
+
+#[rstest]
+#[case(furnished(), Ok(perform(Change::RemoveVolume(Volume::Home))))]
+#[case(Surroundings { home: None, ..furnished() }, Ok(perform(Change::RemoveVolume(Volume::Docker))))]
+#[case(Surroundings { home: None, docker: None, ..furnished() }, Ok(perform(Change::RemoveNetwork)))]
+#[case(bare(), Ok(Step::Done))]
+fn a_removal_goes_on_where_it_was(#[case] around: Surroundings, #[case] expected: Result<Step, Trouble>) {
+    assert_eq!(next_step(Goal::Removed, &wanted(RUNC), &observed(None, around)), expected);
 }

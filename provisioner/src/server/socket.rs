@@ -152,7 +152,13 @@ async fn remove_stale(socket: &Path) -> Result<(), ServerError> {
 
 impl Permitted {
     pub(super) fn includes(self, peer: Peer) -> bool {
-        peer.uid == Uid::from_raw(0).as_raw() || peer.uid == self.gateway
+        peer.is_root() || peer.uid == self.gateway
+    }
+}
+
+impl Peer {
+    pub(super) fn is_root(self) -> bool {
+        Uid::from_raw(self.uid).is_root()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boxgate_config::Config;
-use boxgate_provisioner_api::{Client, ClientError, Engine, FailureCode};
+use boxgate_provisioner_api::{BoxUse, Client, ClientError, Engine, FailureCode, Order, UseReport};
 use nix::unistd::Uid;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -145,6 +145,7 @@ async fn health_and_boxes() {
     setup.client().ensure(&request("alice+web"), |_| {}).await.unwrap();
     let boxes = setup.client().boxes().await.unwrap();
     assert_eq!((boxes.len(), boxes[0].container.as_str()), (1, "boxgate.alice.web"));
+    assert_eq!(setup.client().boxes_with_usage().await.unwrap()[0].usage.map(|usage| usage.pids), Some(30));
     let health = setup.client().health().await.unwrap();
     assert_eq!((health.engine, health.isolated), (Engine::Ok, false));
 
@@ -225,14 +226,21 @@ fn refusal(answer: Result<Health, ClientError>) -> String {
     }
 }
 
-/// Asks as user 65534, with the socket opened for all, so that only the peer check is left.
-async fn ask_as_nobody(setup: &Setup) -> String {
+/// Someone who is not root.
+const NOBODY: u32 = 65_534;
+
+/// Asks as that user, with the socket opened for all, so that only the peer check is left.
+async fn as_nobody(setup: &Setup, arguments: &[&str]) -> String {
     fs::set_permissions(setup.directory.path(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(setup.socket(), Permissions::from_mode(0o666)).unwrap();
     let mut curl = Command::new("curl");
-    curl.uid(65534).gid(65534).args(["--silent", "--include", "--unix-socket"]);
-    let output = curl.arg(setup.socket()).arg("http://provisioner/v1/health").output().await.unwrap();
-    let answer = String::from_utf8(output.stdout).unwrap();
+    curl.uid(NOBODY).gid(NOBODY).args(["--silent", "--include", "--unix-socket"]);
+    let output = curl.arg(setup.socket()).args(arguments).output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn ask_as_nobody(setup: &Setup) -> String {
+    let answer = as_nobody(setup, &["http://provisioner/v1/health"]).await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     answer
 }
@@ -289,4 +297,73 @@ async fn an_unknown_gateway_user_is_said_at_the_start() {
     let fault = Server::bind(&config.provisioner).await.unwrap_err();
     assert!(fault.to_string().contains("there is no user no-such-user-here"), "{fault}");
     assert!(!socket.exists());
+}
+
+fn order(id: &str, order: Order) -> OrderRequest {
+    OrderRequest { devbox: testing::id(id), order, client: "a test".to_owned() }
+}
+
+fn failure_code<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> FailureCode {
+    match answer {
+        Err(ClientError::Failed(failure)) => failure.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn orders_are_told_how_they_went() {
+    let setup = Setup::new().await;
+    let client = setup.client();
+    assert_eq!(
+        failure_code(client.order(&order("alice", Order::Stop), |_| {}).await),
+        FailureCode::NoSuchBox
+    );
+    client.order(&order("alice", Order::New), |_| {}).await.unwrap();
+    let mut told = Vec::new();
+    client.order(&order("alice", Order::Reset), |progress| told.push(progress.text)).await.unwrap();
+    assert!(told.contains(&"making your box anew, with your home as it was".to_owned()), "{told:?}");
+    client.order(&order("alice", Order::Remove), |_| {}).await.unwrap();
+    assert_eq!(client.boxes().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn leases_logs_use_and_leftovers() {
+    let setup = Setup::new().await;
+    let client = setup.client();
+    let keep = KeepRequest { devbox: testing::id("alice"), seconds: 3600, client: "a test".to_owned() };
+    assert_eq!(failure_code(client.keep(&keep).await), FailureCode::NoSuchBox);
+    let no_log = client.logs(&testing::id("alice"), 5, false, |_| {}).await;
+    assert_eq!(failure_code(no_log), FailureCode::NoSuchBox);
+
+    client.ensure(&request("alice+web"), |_| {}).await.unwrap();
+    client.ensure(&request("alice"), |_| {}).await.unwrap();
+    let until = client.keep(&keep).await.unwrap().until.unwrap();
+    let boxes = vec![BoxUse { devbox: testing::id("alice"), connections: 3, idle_seconds: 0 }];
+    let (gateway, user_ca) = ("test".to_owned(), testing::USER_CA.to_owned());
+    client.report_use(&UseReport { gateway, user_ca, boxes }).await.unwrap();
+    let listed = client.boxes().await.unwrap();
+    assert_eq!((listed[0].connections, listed[0].keep_until.as_ref()), (3, Some(&until)));
+    assert_eq!((listed[1].connections, listed[1].keep_until.as_ref()), (0, None));
+
+    let mut log = Vec::new();
+    client.logs(&testing::id("alice+web"), 5, true, |bytes| log.extend_from_slice(bytes)).await.unwrap();
+    assert_eq!(String::from_utf8(log).unwrap(), "booting\ninit: nothing to run\n");
+    assert_eq!(client.gc(&GcRequest { remove: true }).await.unwrap().orphans, []);
+}
+
+#[rstest]
+#[case("POST", "/v1/order", "403")]
+#[case("POST", "/v1/keep", "403")]
+#[case("POST", "/v1/gc", "403")]
+#[case("GET", "/v1/logs?box=alice", "403")]
+#[case("GET", "/v1/boxes", "200")]
+#[tokio::test]
+async fn the_gateway_takes_nothing_from_anyone(
+    #[case] method: &str,
+    #[case] path: &str,
+    #[case] status: &str,
+) {
+    let setup = Setup::with(|server| server.permitted.gateway = NOBODY).await;
+    let answer = as_nobody(&setup, &["--request", method, &format!("http://provisioner{path}")]).await;
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
 }

@@ -62,8 +62,8 @@ async fn a_box_is_what_its_blueprint_says() {
     assert_eq!(inside("stat --format '%a %U' /etc/boxgate/ssh_host_ed25519_key"), "600 root");
 
     let boxes = installation.client().boxes().await.unwrap();
-    assert_eq!((boxes.len(), boxes[0].state, boxes[0].isolated), (1, BoxState::Running, false));
-    assert_eq!((boxes[0].id.to_string(), boxes[0].image.clone()), ("alice+web".to_owned(), image()));
+    assert_eq!((boxes.len(), boxes[0].state, boxes[0].isolated), (1, BoxState::Ready, false));
+    assert_eq!((boxes[0].id.to_string(), boxes[0].image.clone()), ("alice+web".to_owned(), Some(image())));
 }
 
 #[tokio::test]

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig,
-    Mount, MountType, MountVolumeOptions, NetworkCreateRequest, RestartPolicy, RestartPolicyNameEnum,
-    VolumeCreateRequest,
+    ContainerCreateBody, ContainerUpdateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Ipam, IpamConfig, Mount, MountType, MountVolumeOptions, NetworkCreateRequest, RestartPolicy,
+    RestartPolicyNameEnum, VolumeCreateRequest,
 };
 use boxgate_config::Runtime;
 use ipnet::Ipv4Net;
 
+use crate::backend::ContainerLimits;
 use crate::blueprint::Blueprint;
 
 /// What systemd takes as "power off".
@@ -35,11 +36,26 @@ pub(super) fn network(devbox: &Blueprint, subnet: Ipv4Net) -> NetworkCreateReque
     }
 }
 
-pub(super) fn volume(devbox: &Blueprint, name: &str) -> VolumeCreateRequest {
+/// With a limit of its size only where `limited`: an engine whose storage has no project quotas refuses it.
+pub(super) fn volume(devbox: &Blueprint, name: &str, limited: bool) -> VolumeCreateRequest {
+    let size = devbox.limits.disk.filter(|_| limited).map(|disk| disk.as_u64().to_string());
     VolumeCreateRequest {
         name: Some(name.to_owned()),
         labels: Some(devbox.labels.clone()),
+        driver_opts: size.map(|size| strings([("size", size.as_str())])),
         ..VolumeCreateRequest::default()
+    }
+}
+
+/// The limits that a container at rest gets anew.
+pub(super) fn limits(devbox: &Blueprint) -> ContainerUpdateBody {
+    let ContainerLimits { nano_cpus, memory, pids } = devbox.limits.into();
+    ContainerUpdateBody {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(nano_cpus),
+        pids_limit: Some(pids),
+        ..ContainerUpdateBody::default()
     }
 }
 
@@ -63,8 +79,7 @@ pub(super) fn container(devbox: &Blueprint, drop_sys_resource: bool) -> Containe
 }
 
 fn host_config(devbox: &Blueprint) -> HostConfig {
-    let limits = devbox.limits;
-    let memory = i64::try_from(limits.memory.as_u64()).unwrap_or(i64::MAX);
+    let ContainerLimits { nano_cpus, memory, pids } = devbox.limits.into();
     HostConfig {
         runtime: Some(devbox.runtime.docker_name().to_owned()),
         network_mode: Some(devbox.names.network.clone()),
@@ -72,8 +87,8 @@ fn host_config(devbox: &Blueprint) -> HostConfig {
         memory: Some(memory),
         // Both together: the same number leaves no swap.
         memory_swap: Some(memory),
-        nano_cpus: Some(nano_cpus(limits.cpus)),
-        pids_limit: Some(limits.pids),
+        nano_cpus: Some(nano_cpus),
+        pids_limit: Some(pids),
         // A box that was up when the host went down wakes on its next login, like any other.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -125,13 +140,6 @@ fn without_isolation(body: ContainerCreateBody, drop_sys_resource: bool) -> Cont
     ContainerCreateBody { entrypoint: list(&[INIT_RUNC]), host_config: Some(host_config), ..body }
 }
 
-/// Docker counts processor time in billionths of a core.
-fn nano_cpus(cpus: f64) -> i64 {
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a billionth of a core is none")]
-    let nano = (cpus * 1e9).round() as i64;
-    nano
-}
-
 fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
@@ -146,7 +154,8 @@ mod tests {
     fn blueprint(runtime: Runtime) -> Blueprint {
         let mut config = testing::config();
         config.devbox.runtime = runtime;
-        config.devbox.limits.cpus = 1.5;
+        config.devbox.settings.limits.cpus = 1.5;
+        config.devbox.settings.limits.disk = Some(bytesize::ByteSize::gib(50));
         Blueprint::new(&config, DevBoxId::parse("alice+web").unwrap())
     }
 
@@ -187,6 +196,13 @@ mod tests {
             };
             assert!(host.mounts.unwrap().iter().all(labelled));
         }
+    }
+
+    #[test]
+    fn a_volume_is_limited_where_that_can_be() {
+        let devbox = blueprint(Runtime::Sysbox);
+        let size = |limited| volume(&devbox, "home", limited).driver_opts.map(|opts| opts["size"].clone());
+        assert_eq!((size(true), size(false)), (Some((50_u64 << 30).to_string()), None));
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! Docker's answers → what the provisioner looks at. Pure.
 
+use std::collections::BTreeMap;
+
 use bollard::container::LogOutput;
-use bollard::models::{self, ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerSummary};
-use boxgate_config::InstanceName;
+use bollard::models::{
+    self, ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerSummary,
+    ContainerSummaryStateEnum,
+};
+use boxgate_config::{DevBoxId, InstanceName};
+use boxgate_provisioner_api::Usage;
 use ipnet::Ipv4Net;
 
-use crate::backend::{Container, Network, State};
-use crate::{failure, objects};
+use crate::backend::{Container, ContainerLimits, Network, Resident, State};
+use crate::failure;
+use crate::objects::{self, Names};
 
 /// `network` is the name of the box's own.
 pub(super) fn container(inspected: ContainerInspectResponse, name: &str, network: &str) -> Container {
@@ -14,12 +21,19 @@ pub(super) fn container(inspected: ContainerInspectResponse, name: &str, network
     let attached = networks.get(network);
     let address = attached.and_then(|endpoint| endpoint.ip_address.as_ref()?.parse().ok());
     let config = inspected.config.unwrap_or_default();
+    let host = inspected.host_config.unwrap_or_default();
     Container {
         name: name.to_owned(),
         id: inspected.id.unwrap_or_default(),
         labels: config.labels.unwrap_or_default(),
         image: config.image.unwrap_or_default(),
-        runtime: inspected.host_config.and_then(|host| host.runtime).unwrap_or_default(),
+        image_id: inspected.image.unwrap_or_default(),
+        limits: ContainerLimits {
+            nano_cpus: host.nano_cpus.unwrap_or_default(),
+            memory: host.memory.unwrap_or_default(),
+            pids: host.pids_limit.unwrap_or_default(),
+        },
+        runtime: host.runtime.unwrap_or_default(),
         state: state(inspected.state.unwrap_or_default(), address),
         network: attached.map(|endpoint| endpoint.network_id.clone().unwrap_or_default()),
     }
@@ -56,9 +70,27 @@ pub(super) fn subnets(network: &models::Network) -> Vec<Ipv4Net> {
     ranges.iter().filter_map(|range| range.subnet.as_ref()?.parse().ok()).collect()
 }
 
-/// Who owns a listed container, if it is a box's.
-pub(super) fn owner(container: ContainerSummary, instance: &InstanceName) -> Option<String> {
-    objects::devbox_of(&container.labels?, instance).map(|id| id.owner.to_string())
+/// The boxes that listed containers and volumes are of.
+pub(super) fn residents(
+    containers: Vec<ContainerSummary>,
+    volumes: Vec<models::Volume>,
+    instance: &InstanceName,
+) -> Vec<Resident> {
+    let mut boxes: BTreeMap<DevBoxId, (bool, bool)> = BTreeMap::new();
+    for volume in volumes {
+        if let Some(id) = objects::devbox_of(&volume.labels, instance)
+            && volume.name == Names::of(instance, &id).home
+        {
+            boxes.entry(id).or_default();
+        }
+    }
+    for container in containers {
+        if let Some(id) = container.labels.as_ref().and_then(|labels| objects::devbox_of(labels, instance)) {
+            boxes.insert(id, (true, container.state == Some(ContainerSummaryStateEnum::RUNNING)));
+        }
+    }
+    let resident = |(id, (has_container, running))| Resident { id, has_container, running };
+    boxes.into_iter().map(resident).collect()
 }
 
 /// The name of a listed container, which Docker writes with a slash in front.
@@ -66,13 +98,59 @@ pub(super) fn name(container: ContainerSummary) -> Option<String> {
     Some(container.names?.first()?.trim_start_matches('/').to_owned())
 }
 
-/// Chunks of a container's output as lines that are safe to print; a console is full of colours.
-pub(super) fn lines(output: Vec<LogOutput>) -> Vec<String> {
-    let mut bytes = Vec::new();
-    for chunk in output {
-        bytes.extend_from_slice(&chunk.into_bytes());
+/// What a container used between the two samples that one answer holds, as `docker stats` works it out.
+pub(super) fn usage(stats: models::ContainerStatsResponse) -> Usage {
+    let times = |cpu: Option<models::ContainerCpuStats>| {
+        let cpu = cpu.unwrap_or_default();
+        let used = cpu.cpu_usage.and_then(|usage| usage.total_usage).unwrap_or_default();
+        (used, cpu.system_cpu_usage.unwrap_or_default(), cpu.online_cpus.unwrap_or(1))
+    };
+    let (used, all, cores) = times(stats.cpu_stats);
+    let (used_before, all_before, _) = times(stats.precpu_stats);
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of nanoseconds that a person reads")]
+    let share = used.saturating_sub(used_before) as f64 / all.saturating_sub(all_before).max(1) as f64;
+    let memory = stats.memory_stats.unwrap_or_default();
+    // The kernel gives cold page cache back: cgroup v1 and v2 name it differently.
+    let details = memory.stats.unwrap_or_default();
+    let cold = ["total_inactive_file", "inactive_file"].iter().find_map(|name| details.get(*name));
+    Usage {
+        cpus: share * f64::from(cores),
+        memory_bytes: memory.usage.unwrap_or_default().saturating_sub(cold.copied().unwrap_or_default()),
+        pids: stats.pids_stats.and_then(|pids| pids.current).unwrap_or_default(),
+        disk_bytes: None,
     }
-    let text = without_escapes(&String::from_utf8_lossy(&bytes));
+}
+
+/// Longest piece of a console that is one line, whatever it holds.
+const LINE_MAX: usize = 4096;
+
+/// A container's output in chunks → lines that are safe to print; a console is full of colours.
+#[derive(Default)]
+pub(super) struct Console {
+    pending: Vec<u8>,
+}
+
+impl Console {
+    /// The lines that `chunk` completes.
+    pub(super) fn push(&mut self, chunk: LogOutput) -> Vec<String> {
+        self.pending.extend_from_slice(&chunk.into_bytes());
+        let whole = match self.pending.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            None if self.pending.len() > LINE_MAX => self.pending.len(),
+            None => 0,
+        };
+        let rest = self.pending.split_off(whole);
+        plain(&std::mem::replace(&mut self.pending, rest))
+    }
+
+    /// What is left at the end of the output.
+    pub(super) fn finish(self) -> Vec<String> {
+        plain(&self.pending)
+    }
+}
+
+fn plain(bytes: &[u8]) -> Vec<String> {
+    let text = without_escapes(&String::from_utf8_lossy(bytes));
     text.lines().map(failure::one_line).filter(|line| !line.is_empty()).collect()
 }
 
@@ -135,11 +213,53 @@ mod tests {
     #[test]
     fn a_console_as_plain_lines() {
         let chunk = |text: &'static str| LogOutput::Console { message: text.into() };
-        let output = vec![
-            chunk("[\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}[0;1;39mssh"),
-            chunk(".service\r\n\r\n"),
-            chunk("half\u{1b}["),
+        let mut console = Console::default();
+        assert!(console.push(chunk("[\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}[0;1;39mssh")).is_empty());
+        assert_eq!(console.push(chunk(".service\r\n\r\n")), ["[ OK ] Started ssh.service"]);
+        assert!(console.push(chunk("half\u{1b}[")).is_empty());
+        assert_eq!(console.finish(), ["half"]);
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_cut() {
+        let mut console = Console::default();
+        for _ in 0..100 {
+            console.push(LogOutput::Console { message: vec![b'x'; 1000].into() });
+            assert!(console.pending.len() <= LINE_MAX);
+        }
+    }
+
+    #[test]
+    fn what_a_container_uses() {
+        let json = r#"{"cpu_stats": {"cpu_usage": {"total_usage": 1500}, "system_cpu_usage": 9000, "online_cpus": 2},
+            "precpu_stats": {"cpu_usage": {"total_usage": 500}, "system_cpu_usage": 5000},
+            "memory_stats": {"usage": 1000, "stats": {"inactive_file": 300}}, "pids_stats": {"current": 7}}"#;
+        let usage = usage(serde_json::from_str(json).unwrap());
+        assert_eq!(usage, Usage { cpus: 0.5, memory_bytes: 700, pids: 7, disk_bytes: None });
+    }
+
+    #[test]
+    fn a_box_is_a_container_or_a_home() {
+        let instance = InstanceName::parse("boxgate").unwrap();
+        let id = |id: &str| DevBoxId::parse(id).unwrap();
+        let volume = |name: &str, of: &str| models::Volume {
+            name: name.to_owned(),
+            labels: objects::labels(&instance, &id(of)),
+            ..models::Volume::default()
+        };
+        let container = ContainerSummary {
+            labels: Some(objects::labels(&instance, &id("bob"))),
+            state: Some(ContainerSummaryStateEnum::RUNNING),
+            ..ContainerSummary::default()
+        };
+        let volumes = vec![
+            volume("boxgate.alice.home", "alice"),
+            volume("boxgate.bob.home", "bob"),
+            volume("boxgate.carol.docker", "carol"),
         ];
-        assert_eq!(lines(output), ["[ OK ] Started ssh.service", "half"]);
+        let found = residents(vec![container], volumes, &instance);
+        let resident =
+            |of: &str, has_container| Resident { id: id(of), has_container, running: has_container };
+        assert_eq!(found, [resident("alice", false), resident("bob", true)]);
     }
 }

@@ -1,0 +1,192 @@
+//! Who uses which box through this gateway, told to the provisioner every few seconds: it stops boxes that nobody
+//! uses, and lists connections.
+//!
+//! Each report says all there is, so neither side has to remember what the other one knows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use boxgate_config::DevBoxId;
+use boxgate_provisioner_api::{BoxUse, Client, UseReport};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::account::Traffic;
+
+/// Between two reports when nobody comes or goes. The provisioner takes a gateway that is silent for a minute to be
+/// gone.
+const EVERY: Duration = Duration::from_secs(5);
+/// Between two reports when many come and go.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The relayed connections.
+#[derive(Debug)]
+pub struct Uses {
+    /// Tells this process from any other.
+    gateway: String,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    connections: HashMap<u64, Connection>,
+    /// Boxes that connections have left, and when, until that is told.
+    left: HashMap<DevBoxId, Instant>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    devbox: DevBoxId,
+    traffic: Arc<Traffic>,
+    /// How often the client had acted when it was looked at last,
+    acts: u64,
+    /// and when it was first seen to have acted that often.
+    acted: Instant,
+}
+
+/// A connection is on the list as long as this is held.
+#[derive(Debug)]
+pub struct Presence {
+    uses: Arc<Uses>,
+    key: u64,
+}
+
+impl Uses {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let gateway = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        Arc::new(Self { gateway, inner: Mutex::default(), changed: Notify::new() })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn enter(self: &Arc<Self>, devbox: &DevBoxId, traffic: &Arc<Traffic>) -> Presence {
+        let mut inner = self.inner();
+        inner.next += 1;
+        let key = inner.next;
+        let (devbox, traffic) = (devbox.clone(), Arc::clone(traffic));
+        inner.connections.insert(key, Connection { devbox, traffic, acts: 0, acted: Instant::now() });
+        drop(inner);
+        self.changed.notify_one();
+        Presence { uses: Arc::clone(self), key }
+    }
+
+    /// What is so now.
+    fn boxes(&self) -> Vec<BoxUse> {
+        let now = Instant::now();
+        let mut boxes: HashMap<DevBoxId, (u32, Instant)> = HashMap::new();
+        let mut inner = self.inner();
+        for (devbox, left) in &inner.left {
+            boxes.insert(devbox.clone(), (0, *left));
+        }
+        for connection in inner.connections.values_mut() {
+            let acts = connection.traffic.acts();
+            if acts != connection.acts {
+                (connection.acts, connection.acted) = (acts, now);
+            }
+            let (count, used) = boxes.entry(connection.devbox.clone()).or_insert((0, connection.acted));
+            *count += 1;
+            *used = connection.acted.max(*used);
+        }
+        let one = |(devbox, (connections, used)): (DevBoxId, (u32, Instant))| BoxUse {
+            devbox,
+            connections,
+            idle_seconds: (now - used).as_secs(),
+        };
+        boxes.into_iter().map(one).collect()
+    }
+
+    /// Tells the provisioner, until it is dropped.
+    pub async fn report_to(&self, provisioner: &Client, user_ca: &str) {
+        let mut reached = true;
+        loop {
+            let begun = Instant::now();
+            let (gateway, user_ca) = (self.gateway.clone(), user_ca.to_owned());
+            let report = UseReport { gateway, user_ca, boxes: self.boxes() };
+            match provisioner.report_use(&report).await {
+                Ok(()) => {
+                    reached = true;
+                    self.inner().left.retain(|_, left| *left > begun);
+                }
+                // It comes back, and is told then.
+                Err(fault) if reached => {
+                    warn!(%fault, "cannot tell the provisioner which boxes are in use");
+                    reached = false;
+                }
+                Err(fault) => debug!(%fault, "the provisioner is still away"),
+            }
+            sleep(PAUSE).await;
+            // An elapsed time is what it waits for, too.
+            drop(timeout(EVERY, self.changed.notified()).await);
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut inner = self.uses.inner();
+        if let Some(connection) = inner.connections.remove(&self.key) {
+            inner.left.insert(connection.devbox, Instant::now());
+        }
+        drop(inner);
+        self.uses.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn id(id: &str) -> DevBoxId {
+        DevBoxId::parse(id).unwrap()
+    }
+
+    /// Window adjustment, keepalive, data (RFC 4254 §5.2, OpenSSH `PROTOCOL` §1.7).
+    const WINDOW: &[u8] = &[93, 0, 0, 0, 0, 0, 0, 0, 1];
+    const KEEPALIVE: &[u8] = b"\x50\0\0\0\x15keepalive@openssh.com\x01";
+    const KEY: &[u8] = &[94, 0, 0, 0, 0, 0, 0, 0, 1, b'x'];
+
+    fn seconds(uses: &Uses, devbox: &str) -> Option<(u32, u64)> {
+        let boxes = uses.boxes();
+        boxes.iter().find(|of| of.devbox == id(devbox)).map(|of| (of.connections, of.idle_seconds))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_somebody_did_is_use() {
+        let uses = Uses::new();
+        let traffic = Arc::<Traffic>::default();
+        let _presence = uses.enter(&id("alice"), &traffic);
+        assert_eq!(seconds(&uses, "alice"), Some((1, 0)));
+        advance(Duration::from_secs(60)).await;
+        traffic.count_from_client(WINDOW);
+        traffic.count_from_client(KEEPALIVE);
+        traffic.count_from_devbox(KEY);
+        assert_eq!(seconds(&uses, "alice"), Some((1, 60)));
+        traffic.count_from_client(KEY);
+        assert_eq!(seconds(&uses, "alice"), Some((1, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_counted_by_box_and_their_end_is_told() {
+        let uses = Uses::new();
+        let traffic = Arc::<Traffic>::default();
+        let (one, two) = (uses.enter(&id("alice"), &traffic), uses.enter(&id("alice"), &traffic));
+        let _other = uses.enter(&id("alice+web"), &traffic);
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(seconds(&uses, "alice"), Some((2, 60)));
+        drop(one);
+        assert_eq!(seconds(&uses, "alice"), Some((1, 0)));
+        drop(two);
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(seconds(&uses, "alice"), Some((0, 10)));
+        assert_eq!(seconds(&uses, "alice+web"), Some((1, 70)));
+    }
+}

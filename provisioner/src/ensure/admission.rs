@@ -1,0 +1,88 @@
+//! What boxes that are being made or woken count on, from the moment they were let until they run: two that are
+//! asked for at once must not both be given what is left for one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use boxgate_config::{Config, DevBoxId};
+
+use crate::backend::Resident;
+use crate::reconcile::Others;
+
+/// The boxes that are on their way up.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// With how many attempts count on each.
+    coming: Mutex<HashMap<DevBoxId, usize>>,
+}
+
+/// Takes a box off the list when its attempt ends: by then it runs, or it takes nothing.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    admission: &'a Admission,
+    id: DevBoxId,
+}
+
+impl Admission {
+    pub(super) fn admit(&self, id: &DevBoxId) -> Place<'_> {
+        *self.coming().entry(id.clone()).or_default() += 1;
+        Place { admission: self, id: id.clone() }
+    }
+
+    /// What all boxes but `id` take: those that there are and those on their way.
+    pub(super) fn others(&self, id: &DevBoxId, boxes: &[Resident], config: &Config) -> Others {
+        let coming: HashSet<DevBoxId> = self.coming().keys().cloned().collect();
+        let running = boxes.iter().filter(|resident| resident.running).map(|resident| &resident.id);
+        let taking: HashSet<&DevBoxId> = running.chain(&coming).filter(|other| *other != id).collect();
+        let there: HashSet<&DevBoxId> =
+            boxes.iter().map(|resident| &resident.id).chain(&coming).filter(|other| *other != id).collect();
+        Others {
+            promised: taking.into_iter().map(|other| config.settings(other).limits.memory.as_u64()).sum(),
+            hers: there.into_iter().filter(|other| other.owner == id.owner).count(),
+        }
+    }
+
+    fn coming(&self) -> MutexGuard<'_, HashMap<DevBoxId, usize>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut coming = self.admission.coming();
+        if let Some(count) = coming.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                coming.remove(&self.id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::GIB;
+
+    use super::*;
+    use crate::testing::{self, id};
+
+    #[test]
+    fn what_others_take_counts_once() {
+        let (admission, config) = (Admission::default(), testing::config());
+        let resident = |of: &str, running| Resident { id: id(of), has_container: true, running };
+        let boxes = [resident("alice", true), resident("alice+web", false), resident("bob", true)];
+        let others = |of: &str| {
+            let Others { promised, hers } = admission.others(&id(of), &boxes, &config);
+            (promised / GIB, hers)
+        };
+        assert_eq!((others("alice"), others("alice+db"), others("carol")), ((4, 1), (8, 2), (8, 0)));
+        let places = [
+            admission.admit(&id("alice+web")),
+            admission.admit(&id("bob")),
+            admission.admit(&id("alice+db")),
+        ];
+        assert_eq!((others("alice"), others("alice+db"), others("carol")), ((12, 2), (12, 2), (16, 0)));
+        drop(places);
+        assert_eq!(others("carol"), (8, 0));
+    }
+}

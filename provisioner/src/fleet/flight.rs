@@ -1,0 +1,184 @@
+//! One task at work on one box, and those who wait for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use boxgate_config::DevBoxId;
+use boxgate_provisioner_api::{Endpoint, Failure, FailureCode, Order, Progress};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{Instrument, info, info_span, warn};
+
+use super::Shared;
+use crate::backend::Backend;
+use crate::devbox_files::UserCa;
+use crate::ensure::{EnsureError, Note};
+use crate::failure;
+use crate::state::{Event, State};
+
+/// What a flight says: nothing yet, then progress, then what it came to.
+pub type Status = watch::Receiver<Option<Outcome>>;
+
+/// The latest word of a flight; all but progress are its last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Progress(Progress),
+    Ready(Endpoint),
+    Done,
+    Failed(Failure),
+}
+
+/// What a flight is for. Whoever asks for the same joins it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody logs in; the box is to trust this CA.
+    Login(UserCa),
+    Order(Order),
+    IdleStop,
+    /// What is left of a box that is not there goes.
+    Tidy,
+}
+
+pub(super) struct Flight {
+    pub(super) purpose: Purpose,
+    pub(super) status: Status,
+    state: Arc<Mutex<State>>,
+}
+
+impl Flight {
+    pub(super) fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Takes a flight off the list when its task ends, however it ends.
+struct Landing<B> {
+    shared: Arc<Shared<B>>,
+    id: DevBoxId,
+}
+
+impl<B> Drop for Landing<B> {
+    fn drop(&mut self) {
+        self.shared.flights().remove(&self.id);
+    }
+}
+
+/// A flight and the task that it is.
+pub(super) fn prepare<B: Backend>(
+    shared: &Arc<Shared<B>>,
+    id: &DevBoxId,
+    purpose: &Purpose,
+    client: &str,
+) -> (Flight, impl Future<Output = ()> + Send + 'static) {
+    let (sender, status) = watch::channel(None);
+    let state = Arc::<Mutex<State>>::default();
+    let flight = Flight { purpose: purpose.clone(), status, state: Arc::clone(&state) };
+    let span = info_span!("flight", devbox = %id, task = purpose.name());
+    let (id, purpose, client) = (id.clone(), purpose.clone(), failure::one_line(client));
+    let shared = Arc::clone(shared);
+    let task = async move {
+        let landing = Landing { shared, id };
+        let report = |note: Note<'_>| note_down(&note, &state, &sender);
+        let result = fly(&landing.shared, &landing.id, &purpose, &client, report).await;
+        // First off the list, then the result: whoever asks from now on gets a flight of its own.
+        drop(landing);
+        sender.send_replace(Some(result));
+    };
+    (flight, task.instrument(span))
+}
+
+fn note_down(note: &Note<'_>, state: &Mutex<State>, sender: &watch::Sender<Option<Outcome>>) {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    match note {
+        Note::Progress(text) => {
+            info!("{text}");
+            sender.send_replace(Some(Outcome::Progress(Progress { text: (*text).to_owned() })));
+        }
+        Note::Seen(seen) => *state = seen.clone(),
+        Note::Event(event) => *state = std::mem::take(&mut *state).next(event.clone()),
+    }
+}
+
+async fn fly<B: Backend>(
+    shared: &Shared<B>,
+    id: &DevBoxId,
+    purpose: &Purpose,
+    client: &str,
+    report: impl Fn(Note<'_>) + Send + Sync,
+) -> Outcome {
+    let begun = Instant::now();
+    let result = tokio::select! {
+        result = attempt(shared, id, purpose, &report) => result,
+        () = shared.shutdown.cancelled() => Err(EnsureError::ShuttingDown),
+    };
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match result {
+        Ok(endpoint) => {
+            let address = endpoint.as_ref().map(|endpoint| tracing::field::display(endpoint.address));
+            info!(ms, client, address, "done");
+            shared.failed().remove(id);
+            // Before the flight is off the list: nothing that idles may be stopped in between.
+            match purpose {
+                Purpose::Order(Order::Remove) | Purpose::Tidy => shared.uses.forget(id),
+                Purpose::Login(_) | Purpose::Order(_) => shared.uses.touch(id),
+                Purpose::IdleStop => {}
+            }
+            endpoint.map_or(Outcome::Done, Outcome::Ready)
+        }
+        Err(error) => {
+            let failure = failure::explain(id, &error);
+            warn!(ms, client, code = ?failure.code, "{}", failure.message);
+            report(Note::Event(Event::Failed { reason: failure.message.clone() }));
+            // A name that somebody made up is not remembered.
+            if !matches!(failure.code, FailureCode::NoSuchBox | FailureCode::TooManyBoxes) {
+                shared.failed().insert(id.clone(), failure.message.clone());
+            }
+            Outcome::Failed(failure)
+        }
+    }
+}
+
+async fn attempt<B: Backend>(
+    shared: &Shared<B>,
+    id: &DevBoxId,
+    purpose: &Purpose,
+    report: &(impl Fn(Note<'_>) + Send + Sync),
+) -> Result<Option<Endpoint>, EnsureError> {
+    let ensurer = &shared.ensurer;
+    match purpose {
+        Purpose::Login(user_ca) => return ensurer.ensure(id, user_ca, report).await.map(Some),
+        Purpose::Order(order) => ensurer.order(id, *order, report).await?,
+        Purpose::IdleStop => ensurer.order(id, Order::Stop, report).await?,
+        Purpose::Tidy => ensurer.tidy(id).await?,
+    }
+    if matches!(purpose, Purpose::Order(Order::Remove)) {
+        shared.leases.end(id)?;
+    }
+    Ok(None)
+}
+
+impl Purpose {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "login",
+            Self::IdleStop => "idle stop",
+            Self::Tidy => "tidy",
+            Self::Order(Order::New) => "new",
+            Self::Order(Order::Start) => "start",
+            Self::Order(Order::Stop) => "stop",
+            Self::Order(Order::Restart) => "restart",
+            Self::Order(Order::Reset) => "reset",
+            Self::Order(Order::Remove) => "rm",
+        }
+    }
+}
+
+/// What a flight that left no result has come to: its task panicked.
+#[must_use]
+pub fn lost(id: &DevBoxId) -> Failure {
+    failure::explain(id, &EnsureError::Panicked)
+}
+
+pub(super) fn refused(id: &DevBoxId, error: &EnsureError) -> Status {
+    warn!(devbox = %id, "{error}");
+    watch::channel(Some(Outcome::Failed(failure::explain(id, error)))).1
+}

@@ -1,0 +1,62 @@
+//! Removes what no box needs. Each removal is a flight of the box that it was of, which looks again first: somebody
+//! may be logging in.
+
+use std::collections::HashSet;
+use std::fs;
+
+use boxgate_config::DevBoxId;
+use boxgate_provisioner_api::{GcReport, Orphan};
+use futures_util::future::join_all;
+
+use super::Fleet;
+use super::flight::{Outcome, Purpose, Status};
+use crate::backend::{self, Backend};
+use crate::leftovers::{self, Leftover};
+
+impl<B: Backend> Fleet<B> {
+    /// Finds what is left over, and removes what may go if `remove`.
+    ///
+    /// # Errors
+    /// What the engine said instead of what there is.
+    pub async fn gc(&self, remove: bool) -> Result<GcReport, backend::Error> {
+        let found = self.leftovers().await?;
+        if remove {
+            let of: HashSet<DevBoxId> = found.iter().filter_map(|leftover| leftover.of.clone()).collect();
+            let tidied =
+                of.iter().map(|id| async move { ended(self.ask(id, &Purpose::Tidy, "gc").await).await });
+            drop(join_all(tidied).await);
+        }
+        let left: HashSet<String> = if remove {
+            self.leftovers().await?.into_iter().map(|leftover| leftover.name).collect()
+        } else {
+            HashSet::new()
+        };
+        let faults = self.shared.failed().clone();
+        let orphan = |leftover: Leftover| {
+            let may_go = leftover.of.is_some();
+            let removed = remove && may_go && !left.contains(&leftover.name);
+            let fault = leftover.of.filter(|_| remove && !removed).and_then(|id| faults.get(&id).cloned());
+            Orphan { kind: leftover.kind, name: leftover.name, reason: leftover.reason, removed, fault }
+        };
+        Ok(GcReport { orphans: found.into_iter().map(orphan).collect() })
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, backend::Error> {
+        let ensurer = &self.shared.ensurer;
+        let provisioner = &ensurer.config().provisioner;
+        let inventory = ensurer.backend().inventory(&provisioner.instance).await?;
+        let entries = fs::read_dir(provisioner.state_dir.join("boxes")).into_iter().flatten().flatten();
+        let directories: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let busy = self.shared.flights().keys().cloned().collect();
+        Ok(leftovers::find(&inventory, &directories, &busy, &provisioner.instance))
+    }
+}
+
+/// Waits for the end of a flight.
+async fn ended(mut status: Status) {
+    let ended = |outcome: &Option<Outcome>| {
+        outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Progress(_)))
+    };
+    drop(status.wait_for(ended).await);
+}
