@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
 use crate::{
-    AddressPatterns, AuthorizedKey, Faults, InstanceName, KeyUrl, LoadError, LoginName, raw, validate,
+    AddressPatterns, AuthorizedKey, Egress, Faults, InstanceName, KeyUrl, LoadError, LoginName, raw, validate,
 };
 
 /// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
@@ -101,6 +101,16 @@ pub struct ProvisionerConfig {
     pub docker_socket: PathBuf,
     /// Boxes' networks are cut from this range, a /28 each.
     pub network_pool: Ipv4Net,
+    pub firewall: FirewallSwitch,
+}
+
+/// Whether the provisioner keeps boxes apart from each other and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirewallSwitch {
+    /// No box is had where it cannot.
+    On,
+    /// Somebody else does, or nobody.
+    Off,
 }
 
 /// `[box]`: what every box is made from.
@@ -109,6 +119,8 @@ pub struct DevBoxConfig {
     pub image: String,
     pub runtime: Runtime,
     pub limits: BoxLimits,
+    /// What boxes may connect to.
+    pub egress: Egress,
     /// From start to sshd's answer; a box that takes longer has failed to boot.
     pub boot_timeout: Duration,
     /// Login shell of the box's user.

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod config;
+mod egress;
 mod fault;
 mod key_url;
 mod keys;
@@ -20,8 +21,10 @@ mod validate;
 
 pub use addresses::{AddressError, AddressPatterns};
 pub use config::{
-    BoxLimits, Config, DevBoxConfig, GatewayConfig, PenaltyConfig, ProvisionerConfig, Runtime, Startups, User,
+    BoxLimits, Config, DevBoxConfig, FirewallSwitch, GatewayConfig, PenaltyConfig, ProvisionerConfig,
+    Runtime, Startups, User,
 };
+pub use egress::{Destination, DestinationError, Egress};
 pub use fault::{Fault, Faults, LoadError};
 pub use key_url::{KeyUrl, KeyUrlError};
 pub use keys::{

@@ -85,6 +85,7 @@ pub(crate) struct Provisioner {
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) docker_socket: Option<Field<String>>,
     pub(crate) network_pool: Option<Field<String>>,
+    pub(crate) firewall: Option<Field<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +96,7 @@ pub(crate) struct DevBox {
     pub(crate) cpus: Option<Field<Number>>,
     pub(crate) memory: Option<Field<String>>,
     pub(crate) pids: Option<Field<i64>>,
+    pub(crate) egress: Option<Field<Vec<String>>>,
     pub(crate) boot_timeout: Option<Field<String>>,
     pub(crate) shell: Option<Field<String>>,
 }

@@ -8,7 +8,10 @@ use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 
 use crate::raw::{self, Field, Number, line_of};
-use crate::{BoxLimits, Config, DevBoxConfig, Fault, InstanceName, ProvisionerConfig, Runtime};
+use crate::{
+    BoxLimits, Config, DestinationError, DevBoxConfig, Egress, Fault, FirewallSwitch, InstanceName,
+    ProvisionerConfig, Runtime,
+};
 
 mod gateway;
 mod users;
@@ -154,7 +157,22 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
             "/var/run/docker.sock",
         ),
         network_pool,
+        firewall: firewall(raw, check),
     })
+}
+
+fn firewall(raw: &raw::Provisioner, check: &mut Check<'_>) -> FirewallSwitch {
+    check.read(
+        "provisioner.firewall",
+        raw.firewall.as_ref(),
+        FirewallSwitch::On,
+        "write \"on\", or \"off\" where something else keeps boxes from each other and from this host",
+        |switch| match switch.as_str() {
+            "on" => Ok(FirewallSwitch::On),
+            "off" => Ok(FirewallSwitch::Off),
+            other => Err(format!("is neither on nor off but {other:?}")),
+        },
+    )
 }
 
 fn network_pool(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Ipv4Net> {
@@ -203,9 +221,24 @@ fn devbox(raw: &raw::DevBox, check: &mut Check<'_>) -> DevBoxConfig {
         image,
         runtime,
         limits: limits(raw, check),
+        egress: egress(raw, check),
         boot_timeout: check.duration("box.boot_timeout", raw.boot_timeout.as_ref(), Duration::from_secs(60)),
         shell: check.path("box.shell", raw.shell.as_ref(), "/bin/bash"),
     }
+}
+
+fn egress(raw: &raw::DevBox, check: &mut Check<'_>) -> Egress {
+    check.read(
+        "box.egress",
+        raw.egress.as_ref(),
+        Egress::Open,
+        "write IPv4 networks or addresses, with a port or without, for example [\"203.0.113.0/24\", \
+         \"198.51.100.7:443\"]; without this setting boxes may connect to anywhere",
+        |items| {
+            let parsed: Result<Vec<_>, DestinationError> = items.iter().map(|item| item.parse()).collect();
+            parsed.map(Egress::Only).map_err(|fault| fault.to_string())
+        },
+    )
 }
 
 fn limits(raw: &raw::DevBox, check: &mut Check<'_>) -> BoxLimits {
