@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use crate::backend::{self, Backend, Container, State};
 use crate::blueprint::Blueprint;
 use crate::devbox_files::{self, UserCa};
+use crate::network::firewall::{Firewall, FirewallFault};
 use crate::reconcile::{Trouble, ssh_at};
 use attempt::Attempt;
 
@@ -31,6 +32,8 @@ const STARTING_MAX: usize = 8;
 pub enum EnsureError {
     #[error(transparent)]
     Backend(#[from] backend::Error),
+    #[error(transparent)]
+    Firewall(#[from] FirewallFault),
     #[error(transparent)]
     Files(#[from] devbox_files::Error),
     #[error(transparent)]
@@ -54,6 +57,7 @@ pub enum EnsureError {
 pub struct Ensurer<B> {
     backend: B,
     config: Arc<Config>,
+    firewall: Firewall,
     /// Held from the first change until the box answers.
     starting: Semaphore,
     /// Held from choosing a subnet until the engine has it, so that no two boxes choose the same.
@@ -86,10 +90,21 @@ impl<B: Backend> Ensurer<B> {
         Self {
             backend,
             config,
+            firewall: Firewall::off(),
             starting: Semaphore::new(if exclusive { 1 } else { STARTING_MAX }),
             choosing_subnet: Semaphore::new(1),
             answered: Mutex::default(),
         }
+    }
+
+    /// Has boxes only while this one keeps them apart.
+    #[must_use]
+    pub fn behind(self, firewall: Firewall) -> Self {
+        Self { firewall, ..self }
+    }
+
+    pub fn firewall(&self) -> &Firewall {
+        &self.firewall
     }
 
     pub fn backend(&self) -> &B {
@@ -111,6 +126,7 @@ impl<B: Backend> Ensurer<B> {
         user_ca: &UserCa,
         progress: impl Fn(&str) + Send + Sync,
     ) -> Result<Endpoint, EnsureError> {
+        self.firewall.state()?;
         let wanted = Blueprint::new(&self.config, id.clone());
         let host_key = write_files(wanted.clone(), user_ca.clone()).await?;
         let container = self.backend.container(&wanted.names).await?;

@@ -133,7 +133,8 @@ impl<B: Backend> Fleet<B> {
             Err(error) => Engine::Unavailable { reason: failure::one_line(&error.to_string()) },
         };
         let isolated = ensurer.config().devbox.runtime.isolates();
-        Health { version: env!("CARGO_PKG_VERSION").to_owned(), engine, isolated }
+        let firewall = ensurer.firewall().health();
+        Health { version: env!("CARGO_PKG_VERSION").to_owned(), engine, firewall, isolated }
     }
 
     /// Every box that has a container, sorted by id.

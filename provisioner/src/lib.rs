@@ -9,6 +9,8 @@
 //!                                              │   devbox_files                 what /etc/boxgate shows
 //!                                              ▼
 //!                                            backend ─► Docker                  what is there, one change
+//!
+//! network/firewall ─► nft        a task that keeps boxes from each other and from the host; ensure asks it first
 //! ```
 //!
 //! Invariants: Docker's labels say what exists, and nothing else does; an attempt may be dropped or killed
@@ -40,6 +42,7 @@ use backend::Backend;
 use backend::docker::Docker;
 use ensure::Ensurer;
 use fleet::Fleet;
+use network::firewall::Firewall;
 use server::{Server, ServerError};
 
 /// How long what is under way may take to end at a shutdown. All of it may be cut anywhere.
@@ -54,7 +57,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let server = Server::bind(&config.provisioner).await?;
     let docker = Docker::new(config.provisioner.docker_socket.clone());
     announce(&config, &docker).await;
-    let fleet = Fleet::new(Ensurer::new(docker, Arc::clone(&config)), shutdown.clone());
+    let firewall = Firewall::keep(&config, shutdown.clone()).await;
+    let ensurer = Ensurer::new(docker, Arc::clone(&config)).behind(firewall);
+    let fleet = Fleet::new(ensurer, shutdown.clone());
     let serving = server.serve(fleet.clone(), shutdown.clone());
     tokio::pin!(serving);
     tokio::select! {

@@ -17,8 +17,8 @@ mod messages;
 
 pub use client::{Client, ClientError};
 pub use messages::{
-    BoxState, BoxSummary, Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Health,
-    Progress, Refusal,
+    BoxState, BoxSummary, Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Firewall,
+    Health, Progress, Refusal,
 };
 
 /// Makes or wakes a box: [`EnsureRequest`] → lines of JSON, each an [`EnsureEvent`].

@@ -82,6 +82,8 @@ pub enum FailureCode {
     NotIsolated,
     /// No free network is left for the box.
     PoolExhausted,
+    /// The rules that keep boxes apart cannot be made.
+    FirewallDown,
     /// Something that is not this box has its name.
     NameTaken,
     /// The box ended while it was booting.
@@ -102,6 +104,7 @@ pub struct Health {
     /// The provisioner's version.
     pub version: String,
     pub engine: Engine,
+    pub firewall: Firewall,
     /// Whether the configured runtime isolates boxes from the host.
     pub isolated: bool,
 }
@@ -112,6 +115,18 @@ pub struct Health {
 pub enum Engine {
     Ok,
     Unavailable { reason: String },
+}
+
+/// Whether boxes are kept from each other and from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Firewall {
+    /// They are.
+    Ok,
+    /// The operator chose that they are not: `provisioner.firewall = "off"`.
+    Off,
+    /// They cannot be, so no box is had.
+    Failing { reason: String },
 }
 
 /// A box as it is listed.
@@ -219,6 +234,7 @@ mod tests {
         let health = Health {
             version: "0.1.0".to_owned(),
             engine: Engine::Unavailable { reason: "connection refused".to_owned() },
+            firewall: Firewall::Failing { reason: "nft is not installed".to_owned() },
             isolated: false,
         };
         let json = serde_json::to_string(&health).unwrap();
