@@ -39,10 +39,11 @@ mod tests {
 
     use super::*;
 
+    const TWO: &str = "nameserver 192.0.2.53\nsearch a\n nameserver\t192.0.2.54 # second\n";
     const STUB: &str = "# made by systemd-resolved\nnameserver 127.0.0.53\noptions edns0\n";
 
     #[rstest]
-    #[case::several("nameserver 192.0.2.53\nsearch a\n nameserver\t192.0.2.54 # second\n", &["192.0.2.53", "192.0.2.54"])]
+    #[case::several(TWO, &["192.0.2.53", "192.0.2.54"])]
     #[case::ipv6("nameserver 2001:db8::1\nnameserver 192.0.2.53\n", &["192.0.2.53"])]
     #[case::none_at_all("#nameserver 192.0.2.53\nnameserver\n", &["192.0.2.2"])]
     #[case::the_stub(STUB, &["192.0.2.2"])]
