@@ -1,4 +1,4 @@
-//! Keeps boxes from each other, from the host and from the cloud's metadata. [`rules`] says how, [`nft`] runs nft(8).
+//! Keeps boxes from each other, from the host and from the cloud's metadata. `rules` says how, `nft` runs nft(8).
 //!
 //! ```text
 //!            made                          a look every LOOK_EVERY: gone or changed?
