@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::{
-    AddressPatterns, AuthorizedKey, BoxSettings, DevBoxName, Faults, InstanceName, KeyUrl, LoadError,
+    AddressPatterns, AuthorizedKey, BoxSettings, DevBoxName, Egress, Faults, InstanceName, KeyUrl, LoadError,
     LoginName, Overrides, raw, validate,
 };
 
@@ -105,6 +105,16 @@ pub struct ProvisionerConfig {
     /// What the running boxes' memory limits may come to together, as a share of the host's memory: 1.0 is all
     /// of it, 2.0 twice as much.
     pub memory_share: f64,
+    pub firewall: FirewallSwitch,
+}
+
+/// Whether the provisioner keeps boxes apart from each other and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirewallSwitch {
+    /// No box is had where it cannot.
+    On,
+    /// Somebody else does, or nobody.
+    Off,
 }
 
 /// `[box]`: what every box is made from.
@@ -115,6 +125,8 @@ pub struct DevBoxConfig {
     pub new_on_login: bool,
     /// What groups, users and single boxes may have otherwise: ask [`Config::settings`].
     pub settings: BoxSettings,
+    /// What boxes may connect to.
+    pub egress: Egress,
     /// From start to sshd's answer; a box that takes longer has failed to boot.
     pub boot_timeout: Duration,
     /// Login shell of the box's user.

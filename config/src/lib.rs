@@ -11,6 +11,7 @@
 
 mod addresses;
 mod config;
+mod egress;
 mod fault;
 mod key_url;
 mod keys;
@@ -21,8 +22,10 @@ mod validate;
 
 pub use addresses::{AddressError, AddressPatterns};
 pub use config::{
-    Config, DevBoxConfig, GatewayConfig, Group, PenaltyConfig, ProvisionerConfig, Runtime, Startups, User,
+    Config, DevBoxConfig, FirewallSwitch, GatewayConfig, Group, PenaltyConfig, ProvisionerConfig, Runtime,
+    Startups, User,
 };
+pub use egress::{Destination, DestinationError, Egress};
 pub use fault::{Fault, Faults, LoadError};
 pub use key_url::{KeyUrl, KeyUrlError};
 pub use keys::{

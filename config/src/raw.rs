@@ -88,6 +88,7 @@ pub(crate) struct Provisioner {
     pub(crate) docker_socket: Option<Field<String>>,
     pub(crate) network_pool: Option<Field<String>>,
     pub(crate) memory_share: Option<Field<Number>>,
+    pub(crate) firewall: Option<Field<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +105,7 @@ pub(crate) struct DevBox {
     pub(crate) disk: Option<Field<String>>,
     pub(crate) idle_stop: Option<Field<String>>,
     pub(crate) max_boxes: Option<Field<i64>>,
+    pub(crate) egress: Option<Field<Vec<String>>>,
 }
 
 /// Settings of `[box]` that a group, a user or one of her boxes may have otherwise.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::raw::{self, Field, Number, line_of};
-use crate::{Config, Fault, InstanceName, ProvisionerConfig};
+use crate::{Config, Fault, FirewallSwitch, InstanceName, ProvisionerConfig};
 
 mod devbox;
 mod gateway;
@@ -163,7 +163,22 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
         ),
         network_pool,
         memory_share: check.number("provisioner.memory_share", raw.memory_share.as_ref(), 2.0),
+        firewall: firewall(raw, check),
     })
+}
+
+fn firewall(raw: &raw::Provisioner, check: &mut Check<'_>) -> FirewallSwitch {
+    check.read(
+        "provisioner.firewall",
+        raw.firewall.as_ref(),
+        FirewallSwitch::On,
+        "write \"on\", or \"off\" where something else keeps boxes from each other and from this host",
+        |switch| match switch.as_str() {
+            "on" => Ok(FirewallSwitch::On),
+            "off" => Ok(FirewallSwitch::Off),
+            other => Err(format!("is neither on nor off but {other:?}")),
+        },
+    )
 }
 
 fn network_pool(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Ipv4Net> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use boxgate_config::{Config, EXAMPLE, LoginName, Runtime, Startups};
+use boxgate_config::{Config, EXAMPLE, Egress, LoginName, Runtime, Startups};
 
 fn faults(text: &str) -> String {
     match Config::parse(Path::new("boxgate.toml"), text) {
@@ -64,10 +64,12 @@ max_auth_tries = 0
 [provisioner]
 instance = "My Host"
 network_pool = "8.8.8.0/24"
+firewall = "maybe"
 
 [box]
 memory = "1KiB"
 cpus = 0
+egress = ["203.0.113.0/24", "example.org:443"]
 "#
     ));
 }
@@ -164,4 +166,14 @@ fn runc_carries_the_operators_word() {
 fn a_missing_file_is_said_to_be_missing() {
     let fault = Config::load(Path::new("/nonexistent/boxgate.toml")).unwrap_err().to_string();
     assert!(fault.starts_with("/nonexistent/boxgate.toml: cannot read the configuration"), "{fault}");
+}
+
+#[test]
+fn boxes_may_connect_to_anywhere_unless_listed() {
+    let egress = |text| Config::parse(Path::new("boxgate.toml"), text).unwrap().devbox.egress;
+    assert_eq!(egress(""), Egress::Open);
+    assert_eq!(egress("[box]\negress = []\n"), Egress::Only(Vec::new()));
+    let listed = "[box]\negress = [\"203.0.113.0/24\", \"198.51.100.7:443\"]\n";
+    let expected = ["203.0.113.0/24", "198.51.100.7:443"].map(|item| item.parse().unwrap());
+    assert_eq!(egress(listed), Egress::Only(expected.to_vec()));
 }

@@ -145,8 +145,11 @@ pub struct Host {
 /// What bears on the making of a box, besides its container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// What has the box's network's name.
+    /// What has the box's network's name,
     pub network: Option<Network>,
+    /// and the ids of further ones of the box's that have it too: an engine that was asked twice, the first time
+    /// by a provisioner that was killed, may make two. It finds neither by its name then.
+    pub surplus: Vec<String>,
     /// The labels of the volumes that have the names of the box's.
     pub home: Option<Labels>,
     pub docker: Option<Labels>,
@@ -204,6 +207,10 @@ pub enum Change {
     },
     CreateVolume(Volume),
     CreateContainer,
+    /// Removes a further network of the box's name by its id.
+    RemoveSurplus {
+        network: String,
+    },
     /// Attaches the container to the network of its name, in place of one that is gone.
     Attach,
     /// Gives a container at rest the limits that it should have.
@@ -223,6 +230,7 @@ impl fmt::Display for Change {
             Self::CreateVolume(Volume::Home) => f.write_str("create home volume"),
             Self::CreateVolume(Volume::Docker) => f.write_str("create docker volume"),
             Self::CreateContainer => f.write_str("create container"),
+            Self::RemoveSurplus { network } => write!(f, "remove surplus network {network}"),
             Self::Attach => f.write_str("attach container to network"),
             Self::Limit => f.write_str("set limits"),
             Self::Start => f.write_str("start container"),

@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use crate::backend::{self, Backend, Change, Container, State};
 use crate::blueprint::Blueprint;
 use crate::devbox_files::{self, UserCa};
+use crate::network::firewall::{Firewall, FirewallFault};
 use crate::reconcile::{Goal, Trouble, ssh_at};
 use crate::state;
 use admission::Admission;
@@ -36,6 +37,8 @@ const STARTING_MAX: usize = 8;
 pub enum EnsureError {
     #[error(transparent)]
     Backend(#[from] backend::Error),
+    #[error(transparent)]
+    Firewall(#[from] FirewallFault),
     #[error(transparent)]
     Files(#[from] devbox_files::Error),
     #[error(transparent)]
@@ -59,6 +62,7 @@ pub enum EnsureError {
 pub struct Ensurer<B> {
     backend: B,
     config: Arc<Config>,
+    firewall: Firewall,
     /// Held from the first change until the box answers.
     starting: Semaphore,
     /// Held from choosing a subnet until the engine has it, so that no two boxes choose the same.
@@ -104,6 +108,7 @@ impl<B: Backend> Ensurer<B> {
         let exclusive = config.devbox.runtime == Runtime::Runc { boxes_are_root_on_this_host: false };
         Self {
             backend,
+            firewall: Firewall::off(),
             starting: Semaphore::new(if exclusive { 1 } else { STARTING_MAX }),
             choosing_subnet: Semaphore::new(1),
             admitting: Semaphore::new(1),
@@ -112,6 +117,16 @@ impl<B: Backend> Ensurer<B> {
             answered: Mutex::default(),
             config,
         }
+    }
+
+    /// Has boxes only while this one keeps them apart.
+    #[must_use]
+    pub fn behind(self, firewall: Firewall) -> Self {
+        Self { firewall, ..self }
+    }
+
+    pub fn firewall(&self) -> &Firewall {
+        &self.firewall
     }
 
     pub fn backend(&self) -> &B {
@@ -133,6 +148,7 @@ impl<B: Backend> Ensurer<B> {
         user_ca: &UserCa,
         report: impl Fn(Note<'_>) + Send + Sync,
     ) -> Result<Endpoint, EnsureError> {
+        self.firewall.state()?;
         let wanted = Blueprint::new(&self.config, id.clone());
         if self.removals.is_due(id) {
             self.remove(&wanted, &report).await?;

@@ -38,6 +38,13 @@ fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
     let (code, retryable, remedy) = match error {
         EnsureError::Trouble(trouble) => return (code_of(trouble), false, remedy_of(trouble, id)),
         EnsureError::Backend(error) => engine(error),
+        EnsureError::Firewall(fault) => {
+            let remedy = format!(
+                "ask your operator to mend it: {}; without it boxes could reach each other and this host",
+                fault.remedy()
+            );
+            return (FailureCode::FirewallDown, true, remedy);
+        }
         EnsureError::BootFailed { .. } => (FailureCode::BootFailed, true, OPERATOR_LOG),
         EnsureError::BootTimeout { .. } => (
             FailureCode::BootTimeout,

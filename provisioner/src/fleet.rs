@@ -207,7 +207,8 @@ impl<B: Backend> Fleet<B> {
             Err(error) => Engine::Unavailable { reason: failure::one_line(&error.to_string()) },
         };
         let isolated = ensurer.config().devbox.runtime.isolates();
-        Health { version: env!("CARGO_PKG_VERSION").to_owned(), engine, isolated }
+        let firewall = ensurer.firewall().health();
+        Health { version: env!("CARGO_PKG_VERSION").to_owned(), engine, firewall, isolated }
     }
 
     /// Waits until the last flight has ended. Call it after the shutdown was asked for.

@@ -10,6 +10,8 @@
 //!                             leftovers        ▼
 //!                    what no box needs       backend ─► Docker                  what is there, one change
 //!                                (pure)
+//!
+//! network/firewall ─► nft        a task that keeps boxes from each other and from the host; ensure asks it first
 //! ```
 //!
 //! Invariants: Docker's labels say what exists, and nothing else does; an attempt may be dropped or killed
@@ -43,6 +45,7 @@ use backend::Backend;
 use backend::docker::Docker;
 use ensure::Ensurer;
 use fleet::Fleet;
+use network::firewall::Firewall;
 use server::{Server, ServerError};
 
 /// How long what is under way may take to end at a shutdown. All of it may be cut anywhere.
@@ -57,7 +60,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let server = Server::bind(&config.provisioner).await?;
     let docker = Docker::new(config.provisioner.docker_socket.clone());
     announce(&config, &docker).await;
-    let fleet = Fleet::new(Ensurer::new(docker, Arc::clone(&config)), shutdown.clone());
+    let firewall = Firewall::keep(&config, shutdown.clone()).await;
+    let ensurer = Ensurer::new(docker, Arc::clone(&config)).behind(firewall);
+    let fleet = Fleet::new(ensurer, shutdown.clone());
     let serving = server.serve(fleet.clone(), shutdown.clone());
     let serving = async { tokio::join!(serving, fleet.look_after()) };
     tokio::pin!(serving);

@@ -1,5 +1,8 @@
-//! Which network a box gets: the first free /28 of the pool. Pure; [`host`] reads what the host uses.
+//! Which network a box gets: the first free /28 of the pool. Pure; [`host`] reads what the host uses, [`bridge`]
+//! names the network's interface, and [`firewall`] keeps networks apart.
 
+pub mod bridge;
+pub mod firewall;
 pub mod host;
 
 use ipnet::Ipv4Net;

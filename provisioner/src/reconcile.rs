@@ -117,6 +117,10 @@ pub fn next_step(goal: Goal, wanted: &Blueprint, observed: &Observed) -> Result<
     let (Some(host), Some(around)) = (&observed.host, &observed.around) else { return Ok(Step::LookAround) };
     let container = observed.container.as_ref();
     refuse_what_is_not_ours(wanted, container, around)?;
+    let running = matches!(container, Some(Container { state: State::Running { .. }, .. }));
+    if let Some(network) = around.surplus.first().filter(|_| !running) {
+        return Ok(Step::Perform(Change::RemoveSurplus { network: network.clone() }));
+    }
     match goal {
         Goal::Answering { make } => match container {
             Some(container) => wake(wanted, container, host, around, observed),

@@ -120,6 +120,7 @@ impl Event {
     pub fn before(change: &Change) -> Self {
         match change {
             Change::CreateNetwork { .. }
+            | Change::RemoveSurplus { .. }
             | Change::CreateVolume(_)
             | Change::CreateContainer
             | Change::Attach

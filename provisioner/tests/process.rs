@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use boxgate_provisioner_api::{Client, Engine, Health};
+use boxgate_config::DevBoxId;
+use boxgate_provisioner_api::{Client, ClientError, Engine, EnsureRequest, FailureCode, Firewall, Health};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -57,17 +58,8 @@ fn a_configuration_that_is_not_there() {
 async fn it_serves_without_docker_and_ends_when_told() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let config = format!(
-        "[provisioner]\nsocket = \"{}\"\nstate_dir = \"{}\"\ndocker_socket = \"{}\"\ngateway_user = \"{}\"\n",
-        path("socket").display(),
-        path("state").display(),
-        path("docker.sock").display(),
-        nix::unistd::Uid::current(),
-    );
-    fs::write(path("boxgate.toml"), config).unwrap();
-    let mut command = program();
-    command.arg("--config").arg(path("boxgate.toml")).args(["--log-format", "json"]).stderr(Stdio::piped());
-    let process = command.spawn().unwrap();
+    let mut command = serving(directory.path(), "off");
+    let process = command.args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
 
     let health = health(&Client::new(path("socket"))).await;
     match health.engine {
@@ -75,6 +67,7 @@ async fn it_serves_without_docker_and_ends_when_told() {
         Engine::Ok => panic!("there is no engine"),
     }
     assert!(health.isolated);
+    assert_eq!(health.firewall, Firewall::Off);
 
     kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
     let output = process.wait_with_output().unwrap();
@@ -83,6 +76,50 @@ async fn it_serves_without_docker_and_ends_when_told() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.lines().all(|line| line.starts_with(r#"{"timestamp":"#)), "{log}");
     assert!(log.contains("boxes can be had as soon as it answers"), "{log}");
+    assert!(log.contains("provisioner.firewall is off"), "{log}");
+}
+
+/// Where nft cannot be had the boxes cannot be kept apart, and nobody gets one.
+#[tokio::test]
+async fn without_a_firewall_no_box_is_had() {
+    const USER_CA: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBdNx4zHfOgGmj6MKNg9Vh8vgTqB6fjOSC5M2vTgVTzd ca";
+    let directory = TempDir::new().unwrap();
+    let mut command = serving(directory.path(), "on");
+    let process = command.env("PATH", "/nonexistent").stderr(Stdio::piped()).spawn().unwrap();
+    let client = Client::new(directory.path().join("socket"));
+    let reason = "firewall: nft is not installed on this host (apt-get install nftables)".to_owned();
+    assert_eq!(health(&client).await.firewall, Firewall::Failing { reason });
+
+    let devbox = DevBoxId::parse("alice").unwrap();
+    let request = EnsureRequest { devbox, user_ca: USER_CA.to_owned(), client: "a test".to_owned() };
+    let Err(ClientError::Failed(failure)) = client.ensure(&request, |_| {}).await else {
+        panic!("had a box")
+    };
+    assert_eq!((failure.code, failure.retryable), (FailureCode::FirewallDown, true));
+    assert_eq!(failure.message, "box alice: firewall: nft is not installed on this host");
+    assert!(failure.remedy.contains("apt-get install nftables"), "{failure}");
+
+    kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let log = String::from_utf8(process.wait_with_output().unwrap().stderr).unwrap();
+    assert!(log.contains("no box is had until this is mended"), "{log}");
+}
+
+/// The program with all that is its own in a directory, and no engine.
+fn serving(directory: &Path, firewall: &str) -> Command {
+    let path = |name: &str| directory.join(name);
+    let config = format!(
+        "[provisioner]\nsocket = \"{}\"\nstate_dir = \"{}\"\ndocker_socket = \"{}\"\ngateway_user = \"{}\"\n\
+         firewall = \"{firewall}\"\n",
+        path("socket").display(),
+        path("state").display(),
+        path("docker.sock").display(),
+        nix::unistd::Uid::current(),
+    );
+    fs::write(path("boxgate.toml"), config).unwrap();
+    let mut command = program();
+    command.arg("--config").arg(path("boxgate.toml"));
+    command
 }
 
 async fn health(client: &Client) -> Health {

@@ -21,6 +21,7 @@ clear_place() {
     "$docker" volume ls -q --filter "$ours" | xargs -r "$docker" volume rm
     "$docker" network ls -q --filter "$ours" | xargs -r "$docker" network rm
     "$docker" image ls -q --filter "$ours" | xargs -r "$docker" image rm --force
+    nft delete table inet "boxgate_$instance"
     rm -rf -- "$directory"
 }
 

@@ -146,6 +146,7 @@ pub fn assert_cleared(instance: &str) {
     });
     assert_eq!(docker::Objects::of(instance), docker::Objects::default());
     assert_eq!(programs_below(&directory), "");
+    Run::new("nft").args(["list", "table", "inet", &format!("boxgate_{instance}")]).finish().failed();
 }
 
 /// The processes whose programs are below a directory, a line each.

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::Check;
 use crate::raw::{self, Field, Number};
-use crate::{BoxLimits, BoxSettings, DevBoxConfig, IdleStop, Overrides, Runtime};
+use crate::{BoxLimits, BoxSettings, DestinationError, DevBoxConfig, Egress, IdleStop, Overrides, Runtime};
 
 /// Below this neither systemd nor an inner Docker engine starts.
 const MEMORY_MIN: ByteSize = ByteSize::mib(256);
@@ -50,9 +50,24 @@ pub(super) fn devbox(raw: &raw::DevBox, check: &mut Check<'_>) -> DevBoxConfig {
         runtime,
         new_on_login: check.flag("box.new_on_login", raw.new_on_login.as_ref(), true),
         settings,
+        egress: egress(raw, check),
         boot_timeout: check.duration("box.boot_timeout", raw.boot_timeout.as_ref(), Duration::from_secs(60)),
         shell: check.path("box.shell", raw.shell.as_ref(), "/bin/bash"),
     }
+}
+
+fn egress(raw: &raw::DevBox, check: &mut Check<'_>) -> Egress {
+    check.read(
+        "box.egress",
+        raw.egress.as_ref(),
+        Egress::Open,
+        "write IPv4 networks or addresses, with a port or without, for example [\"203.0.113.0/24\", \
+         \"198.51.100.7:443\"]; without this setting boxes may connect to anywhere",
+        |items| {
+            let parsed: Result<Vec<_>, DestinationError> = items.iter().map(|item| item.parse()).collect();
+            parsed.map(Egress::Only).map_err(|fault| fault.to_string())
+        },
+    )
 }
 
 /// What `table`, such as `users.alice.box`, has otherwise than `[box]`.

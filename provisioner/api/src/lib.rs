@@ -28,7 +28,7 @@ pub use boxes::{
 };
 pub use client::{Client, ClientError};
 pub use messages::{
-    Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Health, Progress, Refusal,
+    Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Firewall, Health, Progress, Refusal,
 };
 
 /// Makes or wakes a box: [`EnsureRequest`] → lines of JSON, each an [`EnsureEvent`].

@@ -91,10 +91,8 @@ pub enum FailureCode {
     NoSuchBox,
     /// A volume of the box's is gone, and what was in it.
     VolumeMissing,
-    /// The rules that keep boxes from each other and from the host are not in place.
-    NotProtected,
-    /// The box has been stopped, or made anew, while it was asked for.
-    Overtaken,
+    /// The rules that keep boxes apart cannot be made.
+    FirewallDown,
     /// Something that is not this box has its name.
     NameTaken,
     /// The box ended while it was booting.
@@ -115,6 +113,7 @@ pub struct Health {
     /// The provisioner's version.
     pub version: String,
     pub engine: Engine,
+    pub firewall: Firewall,
     /// Whether the configured runtime isolates boxes from the host.
     pub isolated: bool,
 }
@@ -125,6 +124,18 @@ pub struct Health {
 pub enum Engine {
     Ok,
     Unavailable { reason: String },
+}
+
+/// Whether boxes are kept from each other and from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Firewall {
+    /// They are.
+    Ok,
+    /// The operator chose that they are not: `provisioner.firewall = "off"`.
+    Off,
+    /// They cannot be, so no box is had.
+    Failing { reason: String },
 }
 
 /// The body of every answer that is not a 2xx.
@@ -201,6 +212,7 @@ mod tests {
         let health = Health {
             version: "0.1.0".to_owned(),
             engine: Engine::Unavailable { reason: "connection refused".to_owned() },
+            firewall: Firewall::Failing { reason: "nft is not installed".to_owned() },
             isolated: false,
         };
         let json = serde_json::to_string(&health).unwrap();

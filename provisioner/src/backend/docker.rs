@@ -192,9 +192,12 @@ impl Backend for Docker {
         )?;
         let routes = routed()
             .map_err(|fault| Error::Refused { call: "read the host's routes", message: fault.to_string() })?;
+        let subnets = networks.iter().flat_map(read::subnets).chain(routes).collect();
+        let mut networks = read::networks(networks, &devbox.names.network, &devbox.labels).into_iter();
         Ok(Surroundings {
-            subnets: networks.iter().flat_map(read::subnets).chain(routes).collect(),
-            network: read::network(networks, &devbox.names.network),
+            subnets,
+            network: networks.next(),
+            surplus: networks.map(|network| network.id).collect(),
             home,
             docker,
             boxes: read::residents(containers, volumes, &devbox.instance),
@@ -219,6 +222,7 @@ impl Backend for Docker {
                 };
                 connection.call("create container", CHANGE, create).await.map(drop)
             }
+            Change::RemoveSurplus { network } => self.remove_network(network).await,
             Change::Attach => self.attach(names).await,
             Change::Start => {
                 let start = |docker: bollard::Docker| async move {

@@ -123,6 +123,7 @@ impl World {
         let names = &devbox.names;
         match change {
             Change::CreateNetwork { subnet } => self.create_network(devbox, *subnet),
+            Change::RemoveSurplus { .. } => Err(refused("remove network", "no such network")),
             Change::CreateVolume(volume) => {
                 // An engine gives whoever asks for a volume the one that is there.
                 self.volumes.entry(volume.name(names).to_owned()).or_insert_with(|| devbox.labels.clone());
@@ -283,6 +284,7 @@ impl Backend for Fake {
         let resident = |(id, (has_container, running))| Resident { id, has_container, running };
         Ok(Surroundings {
             network: world.networks.get(&names.network).map(|(network, _)| network.clone()),
+            surplus: Vec::new(),
             home: world.volumes.get(&names.home).cloned(),
             docker: world.volumes.get(&names.docker).cloned(),
             boxes: boxes.into_iter().map(resident).collect(),

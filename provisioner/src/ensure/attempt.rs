@@ -210,6 +210,10 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     }
 
     async fn make(&mut self, change: &Change) -> Result<(), EnsureError> {
+        if *change == Change::Start {
+            // It may have been long since it was asked last.
+            self.ensurer.firewall.state()?;
+        }
         let begun = Instant::now();
         (self.report)(Note::Event(Event::before(change)));
         match self.ensurer.backend.perform(self.wanted, change).await {

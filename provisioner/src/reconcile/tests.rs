@@ -326,3 +326,17 @@ fn down(
 fn a_removal_goes_on_where_it_was(#[case] around: Surroundings, #[case] expected: Result<Step, Trouble>) {
     assert_eq!(next_step(Goal::Removed, &wanted(RUNC), &observed(None, around)), expected);
 }
+
+#[test]
+fn of_two_networks_of_its_name_one_goes_before_anything_needs_the_name() {
+    let around = || Surroundings { surplus: vec!["n2".to_owned()], ..furnished() };
+    let expected = Step::Perform(Change::RemoveSurplus { network: "n2".to_owned() });
+    for goal in [UP, Goal::Stopped, Goal::Unmade, Goal::Removed] {
+        for container in [None, Some(container(stopped()))] {
+            assert_eq!(next_step(goal, &wanted(RUNC), &observed(container, around())), Ok(expected.clone()));
+        }
+    }
+    // The one that a running box is attached to may be either.
+    let running = Some(container(running(Some([10, 201, 0, 2]))));
+    assert!(matches!(next_step(UP, &wanted(RUNC), &observed(running, around())), Ok(Step::Probe { .. })));
+}

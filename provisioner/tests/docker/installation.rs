@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use boxgate_config::DevBoxId;
+use boxgate_config::{Config, DevBoxId};
 use boxgate_provisioner_api::{Client, ClientError, Endpoint, EnsureRequest, Failure, Health};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -120,6 +120,20 @@ impl Installation {
         self.directory.path().join(name)
     }
 
+    /// The range of its networks.
+    pub(crate) fn pool(&self) -> &str {
+        self.settings["provisioner.network_pool"].trim_matches('"')
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config::load(&self.path("boxgate.toml")).unwrap()
+    }
+
+    /// The nftables table with its rules.
+    pub(crate) fn firewall_table(&self) -> String {
+        format!("boxgate_{}", self.instance)
+    }
+
     fn label(&self) -> String {
         format!("io.boxgate.instance={}", self.instance)
     }
@@ -156,7 +170,7 @@ impl Installation {
         Client::new(self.path("socket"))
     }
 
-    async fn health(&self) -> Result<Health, ClientError> {
+    pub(crate) async fn health(&self) -> Result<Health, ClientError> {
         self.client().health().await
     }
 
@@ -204,7 +218,13 @@ impl Installation {
                 try_docker(&[remove, &found.lines().collect::<Vec<_>>()[..]].concat())?;
             }
         }
-        Ok(())
+        let removed = Command::new("nft").args(["delete", "table", "inet", &self.firewall_table()]).output();
+        match removed.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()) {
+            // A test may have removed it.
+            Ok(said) if said.is_empty() || said.contains("No such file") => Ok(()),
+            Ok(said) => Err(said),
+            Err(fault) => Err(format!("nft: {fault}")),
+        }
     }
 
     /// What a test made with our names and without our labels. Most tests make none of it.

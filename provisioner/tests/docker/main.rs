@@ -4,7 +4,9 @@
 //! is found by its labels, so that tests run side by side.
 #![expect(clippy::unwrap_used, reason = "a test's set-up may panic")]
 
+mod firewall;
 mod installation;
+mod probe;
 
 use std::time::Duration;
 

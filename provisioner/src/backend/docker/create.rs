@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 
 use crate::backend::ContainerLimits;
 use crate::blueprint::Blueprint;
+use crate::network::bridge;
 
 /// What systemd takes as "power off".
 const STOP_SIGNAL: &str = "SIGRTMIN+3";
@@ -23,8 +24,8 @@ const LOG_FILES: &str = "3";
 
 pub(super) fn network(devbox: &Blueprint, subnet: Ipv4Net) -> NetworkCreateRequest {
     let range = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
-    // The bridge's name says which subnet it serves, and that it is a box's: firewall rules can match on it.
-    let bridge = format!("bg{:08x}", subnet.network().to_bits());
+    // The firewall's rules know a box by this name.
+    let bridge = bridge::name(&devbox.instance, subnet);
     NetworkCreateRequest {
         name: devbox.names.network.clone(),
         driver: Some("bridge".to_owned()),
@@ -206,12 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_is_named_after_its_subnet() {
-        let request = network(&blueprint(Runtime::Sysbox), "10.201.0.16/28".parse().unwrap());
+    fn the_firewall_knows_the_bridge() {
+        let devbox = blueprint(Runtime::Sysbox);
+        let request = network(&devbox, "10.201.0.16/28".parse().unwrap());
         let options = request.options.unwrap();
-        let bridge = &options["com.docker.network.bridge.name"];
-        assert_eq!(bridge, "bg0ac90010");
-        // The kernel takes at most 15 bytes (IFNAMSIZ).
-        assert!(bridge.len() <= 15);
+        assert!(options["com.docker.network.bridge.name"].starts_with(&bridge::prefix(&devbox.instance)));
     }
 }

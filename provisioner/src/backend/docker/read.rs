@@ -55,13 +55,18 @@ fn state(state: models::ContainerState, address: Option<std::net::Ipv4Addr>) -> 
     }
 }
 
-/// The network of this name. Old engines may hold several: the same one is taken every time.
-pub(super) fn network(networks: Vec<models::Network>, name: &str) -> Option<Network> {
+/// The networks of this name. An engine may hold several: they come in the same order every time, those with other
+/// labels than `labels` first, so that whoever takes the first one sees that the name is taken.
+pub(super) fn networks(networks: Vec<models::Network>, name: &str, labels: &objects::Labels) -> Vec<Network> {
     let named = networks.into_iter().filter(|network| network.name.as_deref() == Some(name));
     let read = |network: models::Network| {
         Some(Network { id: network.id?, labels: network.labels.unwrap_or_default() })
     };
-    named.filter_map(read).min_by(|a, b| a.id.cmp(&b.id))
+    let mut found: Vec<_> = named.filter_map(read).collect();
+    found.sort_by_key(|network| {
+        (network.labels.get(objects::DEVBOX) == labels.get(objects::DEVBOX), network.id.clone())
+    });
+    found
 }
 
 /// The IPv4 ranges of a network.
@@ -236,6 +241,22 @@ mod tests {
             "memory_stats": {"usage": 1000, "stats": {"inactive_file": 300}}, "pids_stats": {"current": 7}}"#;
         let usage = usage(serde_json::from_str(json).unwrap());
         assert_eq!(usage, Usage { cpus: 0.5, memory_bytes: 700, pids: 7, disk_bytes: None });
+    }
+
+    #[test]
+    fn two_networks_of_one_name() {
+        let network = |id: &str, of: &str| models::Network {
+            id: Some(id.to_owned()),
+            name: Some("boxgate.alice".to_owned()),
+            labels: Some([(objects::DEVBOX.to_owned(), of.to_owned())].into()),
+            ..models::Network::default()
+        };
+        let labels = [(objects::DEVBOX.to_owned(), "alice".to_owned())].into();
+        let ids = |all: Vec<models::Network>| -> Vec<String> {
+            networks(all, "boxgate.alice", &labels).into_iter().map(|network| network.id).collect()
+        };
+        assert_eq!(ids(vec![network("2", "alice"), network("1", "alice")]), ["1", "2"]);
+        assert_eq!(ids(vec![network("1", "alice"), network("2", "bob")]), ["2", "1"]);
     }
 
     #[test]
