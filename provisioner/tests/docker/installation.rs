@@ -10,7 +10,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use boxgate_config::{Config, DevBoxId};
-use boxgate_provisioner_api::{Client, ClientError, Endpoint, EnsureRequest, Failure, Health};
+use boxgate_provisioner_api::{
+    Client, ClientError, Endpoint, EnsureRequest, Failure, GcReport, GcRequest, Health, Order, OrderRequest,
+};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -36,6 +38,11 @@ pub(crate) struct Installation {
 /// Runs `docker` and returns what it says.
 pub(crate) fn docker(arguments: &[&str]) -> String {
     try_docker(arguments).unwrap()
+}
+
+/// Runs `docker` for a command that ends in failure, and returns what it says.
+pub(crate) fn docker_fails(arguments: &[&str]) -> String {
+    try_docker(arguments).unwrap_err()
 }
 
 fn try_docker(arguments: &[&str]) -> Result<String, String> {
@@ -101,14 +108,19 @@ impl Installation {
         self.settings.insert(setting, value.to_owned());
     }
 
-    /// Makes boxes from an image whose first process runs `script` and nothing else.
+    /// Makes boxes from an image whose first process runs `script` and nothing else; the usual one is beside it
+    /// with `.real` behind its name.
     pub(crate) async fn boot_with(&mut self, script: &str) {
         let (maker, made) = (self.name("maker"), format!("{}/broken:latest", self.instance));
         let file = self.path("init-runc");
         fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         docker(&["create", "--label", &self.label(), "--name", &maker, &image()]);
-        docker(&["cp", &file.to_string_lossy(), &format!("{maker}:/usr/lib/boxgate/init-runc")]);
+        let entry = "/usr/lib/boxgate/init-runc";
+        let usual = self.path("init-runc.real");
+        docker(&["cp", &format!("{maker}:{entry}"), &usual.to_string_lossy()]);
+        docker(&["cp", &usual.to_string_lossy(), &format!("{maker}:{entry}.real")]);
+        docker(&["cp", &file.to_string_lossy(), &format!("{maker}:{entry}")]);
         docker(&["commit", "--change", &format!("LABEL {}", self.label()), &maker, &made]);
         docker(&["rm", &maker]);
         self.set("box.image", &format!("{made:?}"));
@@ -134,7 +146,7 @@ impl Installation {
         format!("boxgate_{}", self.instance)
     }
 
-    fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         format!("io.boxgate.instance={}", self.instance)
     }
 
@@ -182,6 +194,32 @@ impl Installation {
             Err(ClientError::Failed(failure)) => Err(failure),
             Err(fault) => panic!("{fault}"),
         }
+    }
+
+    /// Does something to a box.
+    pub(crate) async fn order(&self, id: &str, order: Order) -> Result<(), Failure> {
+        let devbox = DevBoxId::parse(id).unwrap();
+        let request = OrderRequest { devbox, order, client: "a test".to_owned() };
+        match self.client().order(&request, |_| {}).await {
+            Ok(()) => Ok(()),
+            Err(ClientError::Failed(failure)) => Err(failure),
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    pub(crate) async fn gc(&self, remove: bool) -> GcReport {
+        self.client().gc(&GcRequest { remove }).await.unwrap()
+    }
+
+    /// Something in the provisioner's state directory.
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
+        self.path("state").join(name)
+    }
+
+    /// How many file descriptors the provisioner has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let id = self.process.as_ref().unwrap().id();
+        fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
     }
 
     /// The name of a box's object: `name("alice.home")`.

@@ -6,6 +6,7 @@
 
 mod firewall;
 mod installation;
+mod lifecycle;
 mod probe;
 
 use std::time::Duration;
