@@ -36,7 +36,11 @@ pub fn explain_backend(error: &Error) -> Failure {
 
 fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
     let (code, retryable, remedy) = match error {
-        EnsureError::Trouble(trouble) => return (code_of(trouble), false, remedy_of(trouble, id)),
+        EnsureError::Trouble(trouble) => {
+            // Others' boxes stop, too.
+            let retryable = matches!(trouble, Trouble::HostFull { .. });
+            return (code_of(trouble), retryable, remedy_of(trouble, id));
+        }
         EnsureError::Backend(error) => engine(error),
         EnsureError::Firewall(fault) => {
             let remedy = format!(
@@ -87,7 +91,7 @@ fn code_of(trouble: &Trouble) -> FailureCode {
     }
 }
 
-/// None of these mends itself: each says what the operator has to do.
+/// What the person, or the operator, has to do.
 fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
     let text = match trouble {
         Trouble::NameTaken { kind, name } => {

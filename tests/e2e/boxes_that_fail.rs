@@ -137,12 +137,3 @@ fn a_name_that_something_else_has() {
     login_fails(&devhost, &[&format!("the volume {volume} is something else's"), "rename or remove"]);
     assert_eq!(devhost.objects().containers, [""; 0]);
 }
-
-#[test]
-#[ignore = "needs Docker: ./devhost test runs it"]
-fn a_further_box() {
-    let devhost = Devhost::start(&["alice"]);
-    let attempt = devhost.login_with_key_of("alice+web", "alice").ssh("true").finish();
-    assert_told(&devhost, attempt, &["alice+web", "log in as alice"]);
-    assert_eq!(devhost.objects(), Objects::default());
-}
