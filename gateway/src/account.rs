@@ -1,33 +1,32 @@
-//! What a connection came to, for the line that its end leaves in the log.
+//! What a connection came to: the line that its end leaves in the log.
 
-use std::fmt;
+use std::sync::Arc;
 
-use crate::relay::tap::{From, Tap};
+use tokio::time::Instant;
+use tracing::info;
 
-/// Of one connection: written by its two hops in passing and read at its end.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    tap: Tap,
+use crate::relay::tap::Tap;
+
+/// Of one connection that is relayed: opened when its client was authenticated, closed when it has ended.
+#[derive(Debug)]
+pub struct Account {
+    since: Instant,
+    tap: Arc<Tap>,
 }
 
-impl Traffic {
-    pub(crate) fn count_from_client(&self, message: &[u8]) {
-        self.tap.see(From::Client, message);
+impl Account {
+    #[must_use]
+    pub fn open(since: Instant, tap: Arc<Tap>) -> Self {
+        Self { since, tap }
     }
 
-    pub(crate) fn count_from_devbox(&self, message: &[u8]) {
-        self.tap.see(From::Devbox, message);
-    }
-
-    /// How often the client did something: see [`Tap::acts`].
-    pub(crate) fn acts(&self) -> u64 {
-        self.tap.acts()
-    }
-}
-
-/// As [`Tap`] tells it.
-impl fmt::Display for Traffic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.tap.fmt(f)
+    /// Writes the line. `ended` is how the client's hop did, or `None` when the gateway itself ended it.
+    pub fn close(self, ended: Option<Result<(), russh::Error>>) {
+        let (seconds, traffic) = (self.since.elapsed().as_secs(), self.tap);
+        match ended {
+            Some(Ok(())) => info!(seconds, %traffic, "done"),
+            Some(Err(fault)) => info!(seconds, %traffic, %fault, "cut"),
+            None => info!(seconds, %traffic, "ended by the gateway"),
+        }
     }
 }

@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{Span, debug, field, info, warn};
 
+use crate::account::Account;
 use crate::authenticate::{Admission, Credential};
 use crate::dial::{DialError, Lease, Upstream};
 use crate::ensure::{PROGRESS_QUEUE, ensure};
@@ -188,23 +189,21 @@ pub async fn serve(
             return part(session, &ender, &farewell::text(&fault)).await;
         }
     };
-    let traffic = Arc::clone(&client.traffic);
+    let tap = Arc::clone(&client.tap);
+    let account = Account::open(since, Arc::clone(&tap));
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
     if handle.auth_finish(Auth::Accept).await.is_err() {
         return info!("left before the box was ready");
     }
-    let presence = shared.uses.enter(&devbox, &traffic);
+    let presence = shared.uses.enter(&devbox, tap);
     info!("relaying");
 
     tokio::select! {
-        result = &mut session => {
-            let seconds = since.elapsed().as_secs();
-            match result {
-                Ok(()) => info!(seconds, %traffic, "done"),
-                Err(fault) => info!(seconds, %traffic, %fault, "cut"),
-            }
+        ended = &mut session => account.close(Some(ended)),
+        () = shared.stop.cancelled() => {
+            part(session, &ender, RESTARTING).await;
+            account.close(None);
         }
-        () = shared.stop.cancelled() => part(session, &ender, RESTARTING).await,
     }
     drop(hold);
     drop(lease);

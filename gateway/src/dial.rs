@@ -112,7 +112,7 @@ type Pass = (Arc<PrivateKey>, Certificate);
 async fn connect(endpoint: &Endpoint, (key, certificate): Pass, pipe: Pipe) -> Result<Upstream, DialError> {
     let pin = Pin { host_key: PublicKey::from_openssh(&endpoint.host_key)? };
     let stream = TcpStream::connect(endpoint.address).await?;
-    socket::tune(&stream)?;
+    socket::tune_to_devbox(&stream)?;
     let mut handle = match client::connect_stream(Arc::new(config()), stream, pin).await {
         Err(DialError::Ssh(russh::Error::UnknownKey)) => return Err(DialError::HostKey),
         handle => handle?,

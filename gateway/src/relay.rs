@@ -19,13 +19,12 @@ use std::sync::Arc;
 
 use russh::{Limits, Preferred, RawLink, cipher, compression, kex, mac, raw_pair};
 
-use crate::account::Traffic;
-
 mod hostkeys;
 pub mod tap;
 
 use hostkeys::Requests;
 pub use hostkeys::{HostKeys, SessionId};
+use tap::{From, Tap};
 
 /// Bytes that may wait between the two hops, each way: enough that neither hop idles while the other
 /// writes, little enough that a thousand stalled connections do not matter.
@@ -45,29 +44,30 @@ pub struct ClientEnd {
     pub link: RawLink,
     /// To be set when the client's session identifier is known: before that no host key is proven.
     pub session_id: SessionId,
-    pub traffic: Arc<Traffic>,
+    /// Counts what crosses.
+    pub tap: Arc<Tap>,
 }
 
 /// A new pipe. It may be filled at the box's end before there is a client.
 #[must_use]
 pub fn pipe(host_keys: &Arc<HostKeys>) -> Pipe {
-    let traffic = Arc::<Traffic>::default();
+    let tap = Arc::<Tap>::default();
     let session_id = SessionId::default();
     let requests = Arc::new(Requests::new(host_keys, &session_id));
-    let (from_client, client_requests) = (Arc::clone(&traffic), Arc::clone(&requests));
-    let from_devbox = Arc::clone(&traffic);
+    let (from_client, client_requests) = (Arc::clone(&tap), Arc::clone(&requests));
+    let from_devbox = Arc::clone(&tap);
     let (link, devbox) = raw_pair(
         PIPE_BYTES,
         Box::new(move |message| {
-            from_client.count_from_client(message);
+            from_client.see(From::Client, message);
             client_requests.asked(message)
         }),
         Box::new(move |message| {
-            from_devbox.count_from_devbox(message);
+            from_devbox.see(From::Devbox, message);
             requests.answered(message)
         }),
     );
-    Pipe { client: ClientEnd { link, session_id, traffic }, devbox }
+    Pipe { client: ClientEnd { link, session_id, tap }, devbox }
 }
 
 /// What the gateway calls itself on both hops (RFC 4253 §4.2). OpenSSH keeps its own extensions, such as

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::account::Traffic;
+use crate::relay::tap::Tap;
 
 /// Between two reports when nobody comes or goes. The provisioner takes a gateway that is silent for a minute to be
 /// gone.
@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Debug)]
 struct Connection {
     devbox: DevBoxId,
-    traffic: Arc<Traffic>,
+    tap: Arc<Tap>,
     /// How often the client had acted when it was looked at last,
     acts: u64,
     /// and when it was first seen to have acted that often.
@@ -66,12 +66,12 @@ impl Uses {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn enter(self: &Arc<Self>, devbox: &DevBoxId, traffic: &Arc<Traffic>) -> Presence {
+    pub fn enter(self: &Arc<Self>, devbox: &DevBoxId, tap: Arc<Tap>) -> Presence {
         let mut inner = self.inner();
         inner.next += 1;
         let key = inner.next;
-        let (devbox, traffic) = (devbox.clone(), Arc::clone(traffic));
-        inner.connections.insert(key, Connection { devbox, traffic, acts: 0, acted: Instant::now() });
+        let connection = Connection { devbox: devbox.clone(), tap, acts: 0, acted: Instant::now() };
+        inner.connections.insert(key, connection);
         drop(inner);
         self.changed.notify_one();
         Presence { uses: Arc::clone(self), key }
@@ -86,7 +86,7 @@ impl Uses {
             boxes.insert(devbox.clone(), (0, *left));
         }
         for connection in inner.connections.values_mut() {
-            let acts = connection.traffic.acts();
+            let acts = connection.tap.acts();
             if acts != connection.acts {
                 (connection.acts, connection.acted) = (acts, now);
             }
@@ -144,6 +144,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::relay::tap::From;
 
     fn id(id: &str) -> DevBoxId {
         DevBoxId::parse(id).unwrap()
@@ -162,24 +163,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_somebody_did_is_use() {
         let uses = Uses::new();
-        let traffic = Arc::<Traffic>::default();
-        let _presence = uses.enter(&id("alice"), &traffic);
+        let tap = Arc::<Tap>::default();
+        let _presence = uses.enter(&id("alice"), Arc::clone(&tap));
         assert_eq!(seconds(&uses, "alice"), Some((1, 0)));
         advance(Duration::from_secs(60)).await;
-        traffic.count_from_client(WINDOW);
-        traffic.count_from_client(KEEPALIVE);
-        traffic.count_from_devbox(KEY);
+        tap.see(From::Client, WINDOW);
+        tap.see(From::Client, KEEPALIVE);
+        tap.see(From::Devbox, KEY);
         assert_eq!(seconds(&uses, "alice"), Some((1, 60)));
-        traffic.count_from_client(KEY);
+        tap.see(From::Client, KEY);
         assert_eq!(seconds(&uses, "alice"), Some((1, 0)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_are_counted_by_box_and_their_end_is_told() {
         let uses = Uses::new();
-        let traffic = Arc::<Traffic>::default();
-        let (one, two) = (uses.enter(&id("alice"), &traffic), uses.enter(&id("alice"), &traffic));
-        let _other = uses.enter(&id("alice+web"), &traffic);
+        let tap = Arc::<Tap>::default();
+        let (one, two) =
+            (uses.enter(&id("alice"), Arc::clone(&tap)), uses.enter(&id("alice"), Arc::clone(&tap)));
+        let _other = uses.enter(&id("alice+web"), Arc::clone(&tap));
         advance(Duration::from_secs(60)).await;
         assert_eq!(seconds(&uses, "alice"), Some((2, 60)));
         drop(one);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::profile::Profile;
 use crate::site::Peer;
 
 /// Measured values of one peer, in the figure's unit.
@@ -84,6 +85,8 @@ pub(crate) struct Figure {
     /// The rare slow ones are shown too.
     pub(crate) with_p99: bool,
     pub(crate) verdicts: Vec<Verdict>,
+    /// What the gateway's time goes into, where somebody looked.
+    pub(crate) profile: Option<Profile>,
 }
 
 impl Figure {
@@ -94,7 +97,7 @@ impl Figure {
         peers: &[Peer],
     ) -> Self {
         let columns = peers.iter().map(|&peer| (peer, Samples::default())).collect();
-        Self { name, unit, what: what.into(), columns, with_p99: false, verdicts: Vec::new() }
+        Self { name, unit, what: what.into(), columns, with_p99: false, verdicts: Vec::new(), profile: None }
     }
 
     pub(crate) fn with_p99(self) -> Self {
@@ -121,6 +124,11 @@ impl Figure {
             self.verdicts.push(verdict);
         }
         self
+    }
+
+    /// Whether one of its goals was.
+    pub(crate) fn missed(&self) -> bool {
+        self.verdicts.iter().any(|verdict| !verdict.met)
     }
 
     fn judge(&self, statistic: Statistic, goal: Goal) -> Verdict {
@@ -160,7 +168,11 @@ impl Figure {
                 })
             })
             .collect();
-        json!({ "figure": self.name, "what": self.what, "unit": self.unit, "peers": peers, "goals": goals })
+        let profile = self.profile.as_ref().map(Profile::json);
+        json!({
+            "figure": self.name, "what": self.what, "unit": self.unit, "peers": peers, "goals": goals,
+            "profile": profile,
+        })
     }
 }
 

@@ -12,6 +12,7 @@
 //! client.rs    one client timed from start to end; connections that others share
 //! keyboard.rs  a terminal, and the time from a key to its echo
 //! process.rs   what /proc says of a process
+//! profile.rs   what a process spends its time on, by kind
 //! held.rs      a thousand idle connections out of one process
 //! guard.rs     Ctrl-C, and an end for what hangs
 //! figures/     what is measured, one file for each kind
@@ -51,6 +52,7 @@ mod keyboard;
 mod machine;
 mod plan;
 mod process;
+mod profile;
 mod report;
 mod site;
 

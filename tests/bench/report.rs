@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::figure::{Figure, Statistic, Verdict, number};
+use crate::profile::Profile;
 use crate::site::Peer;
 
 const HEAD: [&str; 8] = ["figure", "unit", "direct", "gateway", "ssh -J", "the gateway's", "goal", ""];
@@ -28,7 +29,7 @@ pub(crate) fn table(figures: &[Figure], facts: &Value) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end()).unwrap();
     }
-    text + "\n" + &notes(figures, facts)
+    text + "\n" + &profiles(figures) + &notes(figures, facts)
 }
 
 fn lines_of(figure: &Figure, statistic: Statistic) -> Vec<[String; 8]> {
@@ -62,6 +63,16 @@ fn lines_of(figure: &Figure, statistic: Statistic) -> Vec<[String; 8]> {
 fn judgement(verdict: &Verdict) -> [String; 3] {
     let met = if verdict.met { "met" } else { "MISSED" };
     [verdict.seen.clone(), verdict.goal.clone(), met.to_owned()]
+}
+
+/// What the gateway does where it missed a goal for bulk transfers.
+fn profiles(figures: &[Figure]) -> String {
+    let lines: Vec<_> =
+        figures.iter().filter_map(|figure| figure.profile.as_ref()).map(Profile::line).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("the gateway's time where a goal is missed:\n  {}\n\n", lines.join("\n  "))
 }
 
 fn notes(figures: &[Figure], facts: &Value) -> String {

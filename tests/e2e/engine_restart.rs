@@ -19,7 +19,8 @@ fn after_a_restart_of_the_engine_everybody_finds_her_box() {
     let mut live = alice.ssh("echo in; cat").start();
     live.expect_stdout("in\n");
 
-    let restart = std::env::var("BOXGATE_RESTART_ENGINE").expect("./devhost test says how to restart the engine");
+    let restart =
+        std::env::var("BOXGATE_RESTART_ENGINE").expect("./devhost test says how to restart the engine");
     Run::shell(&restart).within(Duration::from_secs(90)).ok();
     live.finish_within(Duration::from_secs(30)).code(255);
 
@@ -29,9 +30,12 @@ fn after_a_restart_of_the_engine_everybody_finds_her_box() {
     assert_eq!(devhost.objects(), before);
     assert_eq!(inspect(&devhost.container("alice"))["Id"], id, "the same container, started again");
     // The rules are there again, too.
-    let network = &inspect(&devhost.container("bob"))["NetworkSettings"]["Networks"][devhost.container("bob")];
+    let network =
+        &inspect(&devhost.container("bob"))["NetworkSettings"]["Networks"][devhost.container("bob")];
     let address = network["IPAddress"].as_str().unwrap();
     assert!(address.starts_with(&devhost.network_prefix()), "{address}");
     alice.ssh(&format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/22'")).finish().failed();
-    bob.ssh(&format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/22 && head -c 4 <&3'")).ok().stdout_is("SSH-");
+    bob.ssh(&format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/22 && head -c 4 <&3'"))
+        .ok()
+        .stdout_is("SSH-");
 }

@@ -13,7 +13,7 @@ use russh::keys::PublicKeyOrCertificate;
 use ssh_key::{Algorithm, PrivateKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Answer, Gateway, output, text};
 
@@ -104,6 +104,42 @@ async fn a_name_that_nobody_has_is_answered_as_a_wrong_key_is() {
         assert_eq!(answers(&gateway, login).await, wrong_key, "{login:?}");
     }
     assert_eq!(gateway.asked.load(SeqCst), 0);
+}
+
+/// How long the answers to wrong keys for `login` take, over one connection.
+async fn answer_times(gateway: &Gateway, login: &str) -> Vec<Duration> {
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let mut client = client::connect_stream(Arc::default(), stream, Listener::default()).await.unwrap();
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+        let asked = Instant::now();
+        assert!(!client.authenticate_publickey(login, key).await.unwrap().success());
+        times.push(asked.elapsed());
+    }
+    times
+}
+
+/// Medians, because a machine that does other things too is late now and then, and in turns, because it is so for a
+/// while. An answer takes a millisecond or so: what looked a name up in a file or waited for one kind of answer alone
+/// would be seen.
+#[tokio::test]
+async fn a_name_that_nobody_has_is_answered_as_soon_as_a_wrong_key_is() {
+    const LOGINS: [&str; 2] = ["alice", "mallory"];
+    let gateway = Gateway::start(Answer::the_box()).await;
+    let mut times = LOGINS.map(|_| Vec::new());
+    for _ in 0..20 {
+        for (login, times) in LOGINS.iter().zip(&mut times) {
+            times.extend(answer_times(&gateway, login).await);
+        }
+    }
+    let [wrong_key, nobody] = times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    });
+    let apart = wrong_key.abs_diff(nobody);
+    assert!(apart < Duration::from_millis(10), "a wrong key: {wrong_key:?}, a name of nobody: {nobody:?}");
 }
 
 /// What the gateway says first.

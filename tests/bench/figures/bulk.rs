@@ -2,7 +2,7 @@
 //!
 //! The gateway's processor time is its own alone. What it is compared with is that of a direct transfer's two
 //! ends: the ssh that has the connection, and the box's sshd (both of its processes), without the programs that
-//! make or take the data.
+//! make or take the data. Where a goal is missed, one more transfer shows what the gateway's time goes into.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use super::{Context, find, rate, take_turns};
 use crate::client::{Master, time};
 use crate::figure::{Figure, Goal, Statistic};
 use crate::process::{cpu_seconds, in_container, parent};
+use crate::profile::Profile;
 use crate::site::{Cipher, Peer, Site};
 
 const WARM_UP_BYTES: u64 = 4 << 20;
@@ -77,19 +78,24 @@ impl Workers {
 
 pub(super) fn aes(context: &Context<'_>) -> Vec<Figure> {
     let what = "with aes128-gcm";
-    let [down, up, cpu_down, cpu_up] =
-        measure(context, Cipher::Aes128Gcm, ["aes-gcm down", "aes-gcm up"], what);
     let share = &[Goal::AtMostTimes(0.5, Peer::Direct)];
-    vec![down, up, cpu_down.judged(Statistic::Median, share), cpu_up.judged(Statistic::Median, share)]
+    measure(context, Cipher::Aes128Gcm, ["aes-gcm down", "aes-gcm up"], what, share).into()
 }
 
 pub(super) fn chacha(context: &Context<'_>) -> Vec<Figure> {
     let what = "with chacha20-poly1305";
-    let [down, up, _, _] = measure(context, Cipher::ChaCha20, ["chacha20 down", "chacha20 up"], what);
+    let [down, up, _, _] = measure(context, Cipher::ChaCha20, ["chacha20 down", "chacha20 up"], what, &[]);
     vec![down, up]
 }
 
-fn measure(context: &Context<'_>, cipher: Cipher, names: [&'static str; 2], with: &str) -> [Figure; 4] {
+/// Speeds, and processor times, for which `share` is the goal.
+fn measure(
+    context: &Context<'_>,
+    cipher: Cipher,
+    names: [&'static str; 2],
+    with: &str,
+    share: &[Goal],
+) -> [Figure; 4] {
     let Context { site, plan } = *context;
     let bytes = plan.bulk_bytes;
     let what = format!("{} MiB over an established connection {with}", bytes >> 20);
@@ -117,9 +123,30 @@ fn measure(context: &Context<'_>, cipher: Cipher, names: [&'static str; 2], with
             }
         }
     });
-    fs::remove_file(&transfer.zeros).unwrap();
     let goals = &[Goal::AtLeastTimes(1.0, Peer::Direct), Goal::AtLeastTimes(1.8, Peer::Jump)];
-    let [down, up] = speeds.map(|figure| figure.judged(Statistic::Median, goals));
-    let [cpu_down, cpu_up] = costs;
+    let mut speeds = speeds.map(|figure| figure.judged(Statistic::Median, goals));
+    let costs = costs.map(|figure| figure.judged(Statistic::Median, share));
+    for ((direction, speed), cost) in directions.into_iter().zip(&mut speeds).zip(&costs) {
+        if speed.missed() || cost.missed() {
+            speed.profile =
+                Some(profile(&transfer, find(&masters, Peer::Gateway), direction, speed.name, bytes));
+        }
+    }
+    fs::remove_file(&transfer.zeros).unwrap();
+    let ([down, up], [cpu_down, cpu_up]) = (speeds, costs);
     [down, up, cpu_down, cpu_up]
+}
+
+/// What the gateway does during such a transfer.
+fn profile(
+    transfer: &Transfer<'_>,
+    gateway: &Master,
+    direction: Direction,
+    name: &str,
+    bytes: u64,
+) -> Profile {
+    let (site, pid) = (transfer.site, transfer.site.gateway_pid(Peer::Gateway));
+    Profile::take(name, pid, site.directory(), || {
+        transfer.run(gateway, direction, bytes);
+    })
 }
