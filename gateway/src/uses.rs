@@ -15,9 +15,9 @@ use tracing::{debug, warn};
 
 use crate::relay::tap::Tap;
 
-/// Between two reports when nobody comes or goes. The provisioner takes a gateway that is silent for a minute to be
-/// gone.
-const EVERY: Duration = Duration::from_secs(5);
+/// Between two reports when nobody comes or goes: less than any box may idle. The provisioner takes a gateway that is
+/// silent for a minute to be gone.
+const EVERY: Duration = Duration::from_secs(2);
 /// Between two reports when many come and go.
 const PAUSE: Duration = Duration::from_millis(500);
 

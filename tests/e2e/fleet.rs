@@ -42,7 +42,7 @@ fn further_boxes_may_be_for_those_who_ask_only() {
 #[test]
 #[ignore = "needs Docker: ./devhost test runs it"]
 fn a_box_in_which_nobody_does_anything_stops_and_wakes() {
-    let devhost = Setup::of(&["alice"]).set("box.idle_stop", "\"4s\"").start();
+    let devhost = Setup::of(&["alice"]).set("box.idle_stop", "\"5s\"").start();
     let (alice, web) = (devhost.login("alice"), web(&devhost));
     let mut typing = web.ssh("cat").start();
     typing.write("0\n");
@@ -69,10 +69,10 @@ fn a_box_in_which_nobody_does_anything_stops_and_wakes() {
 #[test]
 #[ignore = "needs Docker: ./devhost test runs it"]
 fn whoever_logs_in_while_her_box_stops_gets_in() {
-    let devhost = Setup::of(&["alice"]).set("box.idle_stop", "\"1s\"").start();
+    let devhost = Setup::of(&["alice"]).set("box.idle_stop", "\"5s\"").start();
     let alice = devhost.login("alice");
     // A login a moment after, in the middle of, and long after the stop.
-    for pause in [900, 1000, 1100, 1200, 1300, 1500, 2000, 3000] {
+    for pause in [4800, 5000, 5200, 5500, 5800, 6200, 7000] {
         alice.ssh("true").ok();
         std::thread::sleep(Duration::from_millis(pause));
     }

@@ -14,6 +14,8 @@ const MEMORY_MIN: ByteSize = ByteSize::mib(256);
 const DISK_MIN: ByteSize = ByteSize::gib(1);
 /// A night: what somebody left running in the evening is there in the morning.
 const IDLE_STOP: Duration = Duration::from_secs(12 * 3600);
+/// The gateway says every two seconds which boxes are in use.
+const IDLE_STOP_MIN: Duration = Duration::from_secs(5);
 const PIDS_MIN: i64 = 4096;
 const CPUS_MIN: f64 = 0.1;
 
@@ -135,10 +137,10 @@ impl Reader<'_, '_> {
     }
 
     fn idle_stop(&mut self, field: Option<&Field<String>>) -> Option<IdleStop> {
-        let remedy = "write a time of at least one second with its unit, for example \"12h\", or \"never\"";
+        let remedy = "write a time of at least 5s with its unit, for example \"12h\", or \"never\"";
         self.read("idle_stop", field, remedy, |text| match humantime::parse_duration(&text) {
             _ if text == "never" => Ok(IdleStop::Never),
-            Ok(duration) if duration >= Duration::from_secs(1) => Ok(IdleStop::After(duration)),
+            Ok(duration) if duration >= IDLE_STOP_MIN => Ok(IdleStop::After(duration)),
             Ok(_) => Err(format!("{text} is too short")),
             Err(fault) => Err(format!("{text:?} is not a time: {fault}")),
         })

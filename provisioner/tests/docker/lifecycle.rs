@@ -151,7 +151,7 @@ async fn a_home_that_somebody_removed_is_told_and_its_docker_data_is_kept() {
 #[tokio::test]
 #[ignore = "needs Docker; ./devhost test runs it"]
 async fn a_box_that_nobody_uses_stops_and_one_in_use_does_not() {
-    let installation = Installation::with(&[("box.idle_stop", "\"2s\"")]).await;
+    let installation = Installation::with(&[("box.idle_stop", "\"5s\"")]).await;
     installation.ensure("alice").await.unwrap();
     installation.ensure("bob").await.unwrap();
     let begun = Instant::now();
