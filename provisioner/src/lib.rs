@@ -25,6 +25,7 @@ pub mod ensure;
 pub mod failure;
 pub mod fleet;
 pub mod leftovers;
+pub mod listing;
 pub mod network;
 pub mod objects;
 pub mod reconcile;
