@@ -20,11 +20,13 @@
 
 pub mod backend;
 pub mod blueprint;
+pub mod cli;
 pub mod devbox_files;
 pub mod ensure;
 pub mod failure;
 pub mod fleet;
 pub mod leftovers;
+pub mod listing;
 pub mod network;
 pub mod objects;
 pub mod reconcile;

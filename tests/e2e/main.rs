@@ -21,6 +21,7 @@ mod harness;
 mod keys;
 mod load;
 mod neighbours;
+mod operator;
 mod restarts;
 mod stalls;
 mod stampede;

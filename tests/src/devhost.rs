@@ -1,4 +1,4 @@
-//! What a story starts from: a configuration, users' keys and both programs, running in a place of their own.
+//! What a story starts from: a configuration, users' keys and the programs, running in a place of their own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,6 +21,8 @@ use crate::ssh::Login;
 
 const GATEWAY: &str = "boxgate-gateway";
 const PROVISIONER: &str = "boxgate-provisioner";
+/// The operator's.
+const BOXGATE: &str = "boxgate";
 
 /// A devhost to be: who may log in, and what differs from the tests' usual configuration.
 #[derive(Debug)]
@@ -90,7 +92,7 @@ impl Setup {
         for name in self.users.iter().map(String::as_str).chain(["stranger"]) {
             make_key(&directory.join("keys").join(name));
         }
-        for name in [GATEWAY, PROVISIONER] {
+        for name in [GATEWAY, PROVISIONER, BOXGATE] {
             provide(&programs().join(name), &directory.join("bin").join(name));
         }
         let mut devhost = Devhost {
@@ -243,6 +245,11 @@ impl Devhost {
         });
     }
 
+    /// The operator's program, about this devhost.
+    pub fn boxgate(&self, words: &[&str]) -> Run {
+        Run::new(self.directory.join("bin").join(BOXGATE)).arg("--config").arg(self.config_file()).args(words)
+    }
+
     fn marks(&self) -> [Mark; 2] {
         [self.gateway.mark(), self.provisioner.mark()]
     }
@@ -327,11 +334,12 @@ pub fn programs() -> PathBuf {
     // target/debug/deps/e2e-… is this program, or target/release/boxgate-bench.
     let this = env::current_exe().unwrap();
     let beside = this.ancestors().skip(2).take(2).map(|target| target.join("release"));
-    let has_both =
-        |directory: &PathBuf| [GATEWAY, PROVISIONER].iter().all(|name| directory.join(name).exists());
-    let found = given.map_or_else(|| beside.collect(), |given| vec![given]).into_iter().find(has_both);
+    let has_all = |directory: &PathBuf| {
+        [GATEWAY, PROVISIONER, BOXGATE].iter().all(|name| directory.join(name).exists())
+    };
+    let found = given.map_or_else(|| beside.collect(), |given| vec![given]).into_iter().find(has_all);
     found.expect(
-        "no boxgate-gateway and boxgate-provisioner in $BOXGATE_BIN or in target/release: \
+        "no boxgate-gateway, boxgate-provisioner and boxgate in $BOXGATE_BIN or in target/release: \
          cargo build --release, or ./devhost test, which does all",
     )
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! place.rs    a numbered place on this machine, and the keeper that clears it when the tests are gone
 //! program.rs  boxgate-gateway and boxgate-provisioner as processes with a log
-//! devhost.rs  configuration, keys and both programs in one place: what a story starts from
+//! devhost.rs  configuration, keys and the programs in one place: what a story starts from
 //! ssh.rs      OpenSSH's ssh, scp and sftp, and rsync, as one of the place's users
 //! terminal.rs ssh on a pseudo-terminal
 //! docker.rs   what Docker has of a place; images made of nothing but busybox

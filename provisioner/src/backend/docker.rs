@@ -7,6 +7,7 @@ mod capabilities;
 mod connection;
 mod create;
 mod read;
+mod report;
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -29,6 +30,7 @@ use crate::blueprint::Blueprint;
 use crate::network::host::routed;
 use crate::objects::{self, Names};
 use connection::{Connection, found};
+pub use report::{Cgroup, EngineReport, ImageReport, NetworkReport};
 
 /// For a question: dockerd answers within milliseconds unless the host is in distress.
 const ASK: Duration = Duration::from_secs(10);
