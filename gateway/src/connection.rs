@@ -199,7 +199,7 @@ pub async fn serve(
     info!("relaying");
 
     tokio::select! {
-        ended = &mut session => account.close(Some(ended)),
+        result = &mut session => account.close(Some(result)),
         () = shared.stop.cancelled() => {
             part(session, &ender, RESTARTING).await;
             account.close(None);

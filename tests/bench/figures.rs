@@ -8,6 +8,7 @@ use crate::figure::Figure;
 use crate::plan::Plan;
 use crate::site::{Peer, Site};
 
+mod boxes;
 mod bulk;
 mod crowd;
 mod echo;
@@ -32,7 +33,7 @@ pub(crate) struct Group {
 }
 
 /// All there are.
-pub(crate) const GROUPS: [Group; 10] = [
+pub(crate) const GROUPS: [Group; 12] = [
     Group {
         name: "login",
         what: "logins that run `true`, with and without spare connections",
@@ -62,6 +63,8 @@ pub(crate) const GROUPS: [Group; 10] = [
         what: "the gateway's memory for idle connections with a shell",
         measure: memory::held,
     },
+    Group { name: "first-login", what: "boxes that are made at a first login", measure: boxes::first_logins },
+    Group { name: "wake", what: "boxes that are woken", measure: boxes::wakes },
     Group { name: "crowd", what: "many logins at once", measure: crowd::logins },
 ];
 

@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) held: usize,
     pub(crate) crowd: usize,
     pub(crate) crowds: usize,
+    /// Boxes made, and boxes woken.
+    pub(crate) boxes: usize,
     /// Between two logins: what the last one left to do, such as its end in the box or the next spare connection,
     /// is not the next one's to pay.
     pub(crate) gap: Duration,
@@ -79,6 +81,7 @@ impl Plan {
             transfers: reps(usual.transfers),
             requests: reps(usual.requests),
             crowds: reps(usual.crowds),
+            boxes: reps(usual.boxes),
             held: args.held.map_or(usual.held, usize::from),
             ..usual
         }
@@ -99,6 +102,7 @@ impl Plan {
             held: 1000,
             crowd: 200,
             crowds: 3,
+            boxes: 7,
             gap: Duration::from_millis(200),
         }
     }
@@ -118,6 +122,7 @@ impl Plan {
             held: 20,
             crowd: 10,
             crowds: 1,
+            boxes: 1,
             gap: Duration::from_millis(100),
         }
     }

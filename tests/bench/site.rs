@@ -28,6 +28,8 @@ pub(crate) enum Peer {
     Cold,
     /// `ssh -J` through an sshd on this host.
     Jump,
+    /// No way at all: the engine alone, until the box's sshd answers.
+    Engine,
 }
 
 impl Peer {
@@ -41,6 +43,7 @@ impl Peer {
             Self::Gateway => "gateway",
             Self::Cold => "gateway-without-spares",
             Self::Jump => "jump",
+            Self::Engine => "engine",
         }
     }
 }
@@ -67,7 +70,6 @@ impl Cipher {
 pub(crate) const KEY_EXCHANGE: &str = "curve25519-sha256";
 pub(crate) const HOST_KEY: &str = "ssh-ed25519";
 
-const USER: &str = "alice";
 /// Has no shell, and needs none to be passed on to the box.
 const BASTION_USER: &str = "nobody";
 
@@ -83,8 +85,10 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    pub(crate) const USER: &str = "alice";
+
     pub(crate) fn start(plan: &Plan) -> Self {
-        let setup = Setup::of(&[USER]);
+        let setup = Setup::of(&[Site::USER]);
         // Limits are not what is measured: a thousand shells have to fit, and no processor is kept back.
         let memory = (machine::memory_total() / 10 * 7).min(12 << 30) >> 20;
         let setup = setup.set("box.memory", &format!("\"{memory}MiB\""));
@@ -92,7 +96,7 @@ impl Site {
         let directory = devhost.directory().join("bench");
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
-        let alice = devhost.login(USER);
+        let alice = devhost.login(Site::USER);
         alice.ssh("mkdir -p -m 700 .ssh && cat >.ssh/authorized_keys").input(public_key(&alice.key)).ok();
         let (cold, cold_address) =
             devhost.gateway_beside(Peer::Cold.name(), &[("gateway.spare_connections", "0")]);
@@ -113,7 +117,7 @@ impl Site {
 
     /// Runs a command in the box that is no part of a measurement.
     pub(crate) fn run(&self, command: &str) -> String {
-        self.devhost.login(USER).ssh(command).ok().text()
+        self.devhost.login(Site::USER).ssh(command).ok().text()
     }
 
     /// The process of a peer that is a gateway.
@@ -165,7 +169,7 @@ fn bastion(directory: &Path, key: &Path) -> (Running, u16) {
 }
 
 fn box_address(devhost: &Devhost) -> String {
-    let container = docker::inspect(&devhost.container(USER));
+    let container = docker::inspect(&devhost.container(Site::USER));
     let networks = container["NetworkSettings"]["Networks"].as_object().unwrap();
     let address = networks.values().find_map(|network| network["IPAddress"].as_str());
     address.expect("the box's address").to_owned()
@@ -185,7 +189,7 @@ struct Hosts<'a> {
 
 impl Hosts<'_> {
     fn write(&self, box_address: &str) {
-        let alice = self.devhost.login(USER);
+        let alice = self.devhost.login(Site::USER);
         let box_key = alice.ssh("cat /etc/boxgate/ssh_host_ed25519_key.pub").ok().text();
         let gateway_key = public_key(&self.devhost.directory().join("gateway/ssh_host_ed25519_key"));
         let bastion_key = public_key(&self.directory.join("bastion_key"));
@@ -201,10 +205,10 @@ impl Hosts<'_> {
     fn config(&self, cipher: Cipher, box_address: &str, key: &Path) -> String {
         let gateway = self.devhost.address().port();
         let hosts = [
-            (Peer::Direct.name(), box_address, 22, "box", USER),
-            (Peer::Gateway.name(), "127.0.0.1", gateway, "gateway", USER),
-            (Peer::Cold.name(), "127.0.0.1", self.cold.port(), "gateway", USER),
-            (Peer::Jump.name(), box_address, 22, "box", USER),
+            (Peer::Direct.name(), box_address, 22, "box", Site::USER),
+            (Peer::Gateway.name(), "127.0.0.1", gateway, "gateway", Site::USER),
+            (Peer::Cold.name(), "127.0.0.1", self.cold.port(), "gateway", Site::USER),
+            (Peer::Jump.name(), box_address, 22, "box", Site::USER),
             ("bastion", "127.0.0.1", self.bastion_port, "bastion", BASTION_USER),
         ];
         let mut text = String::new();
