@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     AddressPatterns, AuthorizedKey, BoxSettings, DevBoxName, Egress, Faults, InstanceName, KeyUrl, LoadError,
-    LoginName, Overrides, raw, validate,
+    LoginName, Overrides, PublicName, raw, validate,
 };
 
 /// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
@@ -27,6 +27,8 @@ pub struct Config {
 pub struct GatewayConfig {
     /// Addresses to listen on; never empty.
     pub listen: Vec<SocketAddr>,
+    /// What people write behind the `@`, for what is written for them.
+    pub public_name: Option<PublicName>,
     /// Where host keys and the certificate authority's key live; the gateway's user alone may read it.
     pub state_dir: PathBuf,
     /// From accept to the end of authentication, provisioning not counted (`sshd_config(5)`, `LoginGraceTime`).
@@ -94,6 +96,8 @@ pub struct ProvisionerConfig {
     pub instance: InstanceName,
     /// The Unix socket on which the provisioner answers and the gateway asks.
     pub socket: PathBuf,
+    /// The Unix socket on which the provisioner's SSH server, the lobby, answers the gateway.
+    pub lobby_socket: PathBuf,
     /// The Unix user that the gateway runs as: besides root, the only one that is answered.
     pub gateway_user: String,
     /// Holds the directory of each box that is bound read-only into it.

@@ -16,6 +16,7 @@ mod fault;
 mod key_url;
 mod keys;
 mod names;
+mod public_name;
 mod raw;
 mod settings;
 mod validate;
@@ -31,7 +32,8 @@ pub use key_url::{KeyUrl, KeyUrlError};
 pub use keys::{
     AuthorizedKey, KeyError, KeyOptions, KeyRole, Permission, Permissions, check_strength, is_security_key,
 };
-pub use names::{DevBoxId, DevBoxName, InstanceName, LoginName, NameError};
+pub use names::{DevBoxId, DevBoxName, InstanceName, LOBBY, LoginName, NameError};
+pub use public_name::{PublicName, PublicNameError};
 pub use settings::{BoxLimits, BoxSettings, IdleStop, Overrides};
 
 /// The example that documents every setting; a test keeps it parseable.

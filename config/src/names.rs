@@ -8,6 +8,8 @@ use std::str::FromStr;
 const LOGIN_MAX: usize = 32;
 /// Longest name that still fits a host name label (RFC 1035 §2.3.4) beside a login name.
 const DEVBOX_MAX: usize = 24;
+/// Whoever logs in as this asks for the lobby, where her key says whose boxes she may order about.
+pub const LOBBY: &str = "box";
 /// Login names that a box needs for itself or that the gateway answers on its own.
 const RESERVED: [&str; 22] = [
     "root",
@@ -29,7 +31,7 @@ const RESERVED: [&str; 22] = [
     "sshd",
     "messagebus",
     "docker",
-    "box",
+    LOBBY,
     "www-data",
     "polkitd",
 ];

@@ -43,6 +43,7 @@ pub(crate) struct File {
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Gateway {
     pub(crate) listen: Option<Field<Vec<String>>>,
+    pub(crate) public_name: Option<Field<String>>,
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) login_grace_time: Option<Field<String>>,
     pub(crate) max_auth_tries: Option<Field<i64>>,
@@ -83,6 +84,7 @@ pub(crate) enum Startups {
 pub(crate) struct Provisioner {
     pub(crate) instance: Option<Field<String>>,
     pub(crate) socket: Option<Field<String>>,
+    pub(crate) lobby_socket: Option<Field<String>>,
     pub(crate) gateway_user: Option<Field<String>>,
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) docker_socket: Option<Field<String>>,

@@ -1,7 +1,7 @@
 //! Shapes as written → types as used. Every setting is looked at, whatever the others were.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -147,9 +147,11 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
         |user| if user.is_empty() { Err("is empty".to_owned()) } else { Ok(user) },
     );
     let network_pool = network_pool(raw, check)?;
+    let socket = check.path("provisioner.socket", raw.socket.as_ref(), "/run/boxgate/provisioner.sock");
     Some(ProvisionerConfig {
         instance: instance?,
-        socket: check.path("provisioner.socket", raw.socket.as_ref(), "/run/boxgate/provisioner.sock"),
+        lobby_socket: lobby_socket(raw, &socket, check),
+        socket,
         gateway_user,
         state_dir: check.path(
             "provisioner.state_dir",
@@ -179,6 +181,19 @@ fn firewall(raw: &raw::Provisioner, check: &mut Check<'_>) -> FirewallSwitch {
             other => Err(format!("is neither on nor off but {other:?}")),
         },
     )
+}
+
+/// Beside the other socket, unless it is said where.
+fn lobby_socket(raw: &raw::Provisioner, socket: &Path, check: &mut Check<'_>) -> PathBuf {
+    let beside = socket.with_file_name("lobby.sock");
+    let example = beside.to_string_lossy();
+    let lobby = check.path("provisioner.lobby_socket", raw.lobby_socket.as_ref(), &example);
+    if lobby == socket {
+        let line = raw.lobby_socket.as_ref().or(raw.socket.as_ref()).map_or(1, |field| check.line(field));
+        let remedy = "give it a socket of its own, or leave it out: it is then lobby.sock beside the other";
+        check.fault(line, "provisioner.lobby_socket", "is provisioner.socket", remedy);
+    }
+    lobby
 }
 
 fn network_pool(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Ipv4Net> {

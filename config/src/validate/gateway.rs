@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Check;
 use super::users::plain_key;
 use crate::raw::{self, Field};
-use crate::{AddressPatterns, GatewayConfig, PenaltyConfig, Startups};
+use crate::{AddressPatterns, GatewayConfig, PenaltyConfig, PublicName, Startups};
 
 pub(super) fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfig {
     let grace = Duration::from_secs(60);
@@ -15,6 +15,16 @@ pub(super) fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfi
     let state_dir = "/var/lib/boxgate/gateway";
     GatewayConfig {
         listen: listen(raw.listen.as_ref(), check),
+        public_name: check.read(
+            "gateway.public_name",
+            raw.public_name.as_ref(),
+            None,
+            "write what people write behind the @, for example \"devhost.example.org\", and behind a colon the port \
+             if it is another than 22",
+            |name| {
+                PublicName::parse(&name).map(Some).map_err(|fault| format!("{name:?} {fault}"))
+            },
+        ),
         state_dir: check.path("gateway.state_dir", raw.state_dir.as_ref(), state_dir),
         login_grace_time: check.duration("gateway.login_grace_time", raw.login_grace_time.as_ref(), grace),
         max_auth_tries: check.count("gateway.max_auth_tries", raw.max_auth_tries.as_ref(), 6),

@@ -20,8 +20,9 @@ use tokio::time::timeout;
 use crate::lines::Lines;
 use crate::{
     BOXES_PATH, BoxSummary, ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, GC_PATH, GcReport,
-    GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, MAX_LINE, MAX_REPLY, ORDER_PATH,
-    OrderEvent, OrderRequest, Progress, Refusal, USE_PATH, UseReport,
+    GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint,
+    LobbyRequest, MAX_LINE, MAX_REPLY, ORDER_PATH, OrderEvent, OrderRequest, Progress, Refusal, USE_PATH,
+    UseReport,
 };
 
 /// How long the provisioner may take to begin its answer. It gives the engine less than that to answer a
@@ -77,6 +78,32 @@ impl Events {
                 }
                 None => return Err(client.unreachable("the answer ended before its last line")),
             }
+        }
+    }
+}
+
+/// A box's log on its way. Dropping it ends the reading.
+pub struct Log {
+    client: Client,
+    answer: Answer,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+impl Log {
+    /// The next piece; `None` when that was all.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when the provisioner went away.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        match self.answer.response.body_mut().frame().await {
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(fault)) => Err(self.client.unreachable(fault)),
+            None => Ok(None),
         }
     }
 }
@@ -183,6 +210,14 @@ impl Client {
         self.whole(answer).await.map(drop)
     }
 
+    /// Asks where the lobby is, and has it believe the gateway's certificates.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Failed`.
+    pub async fn lobby(&self, request: &LobbyRequest) -> Result<LobbyEndpoint, ClientError> {
+        self.post(LOBBY_PATH, request).await
+    }
+
     /// Reads what a box's console got: the last `lines`, and with `follow` all that comes until it ends.
     /// `on_bytes` hears it in pieces.
     ///
@@ -195,15 +230,23 @@ impl Client {
         follow: bool,
         mut on_bytes: impl FnMut(&[u8]) + Send,
     ) -> Result<(), ClientError> {
+        let mut log = self.open_log(devbox, lines, follow).await?;
+        while let Some(piece) = log.next().await? {
+            on_bytes(&piece);
+        }
+        Ok(())
+    }
+
+    /// The same for who cannot take all of it at once: what is not asked for waits with the provisioner.
+    ///
+    /// # Errors
+    /// As for [`Self::logs`].
+    pub async fn open_log(&self, devbox: &DevBoxId, lines: u32, follow: bool) -> Result<Log, ClientError> {
         // A `+` in a query is a space.
         let devbox = devbox.to_string().replace('+', "%2B");
         let path = format!("{LOGS_PATH}?box={devbox}&lines={lines}&follow={follow}");
-        let mut answer = self.ask(Method::GET, &path, None::<&()>).await?;
-        while let Some(frame) = answer.response.body_mut().frame().await {
-            let frame = frame.map_err(|fault| self.unreachable(fault))?;
-            on_bytes(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
-        }
-        Ok(())
+        let answer = self.ask(Method::GET, &path, None::<&()>).await?;
+        Ok(Log { client: self.clone(), answer })
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {

@@ -4,6 +4,7 @@
 //! gateway ── Client ── HTTP/1 on a Unix socket, peer credentials checked ──► provisioner
 //!            POST /v1/ensure   EnsureRequest  → lines of EnsureEvent, the last one ready or failed
 //!            POST /v1/use      UseReport      → nothing
+//!            POST /v1/lobby    LobbyRequest   → LobbyEndpoint
 //!            GET  /v1/health                  → Health
 //!            GET  /v1/boxes    [?usage=true]  → list of BoxSummary
 //!                              and for root alone:
@@ -20,13 +21,15 @@ mod boxes;
 mod client;
 mod id;
 mod lines;
+mod lobby;
 mod messages;
 
 pub use boxes::{
     BoxState, BoxSummary, BoxUse, GcReport, GcRequest, KeepRequest, Kept, Limits, Order, OrderEvent,
     OrderRequest, Orphan, OrphanKind, Usage, UseReport,
 };
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Log};
+pub use lobby::{LobbyEndpoint, LobbyRequest};
 pub use messages::{
     Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Firewall, Health, Progress, Refusal,
 };
@@ -46,6 +49,8 @@ pub const KEEP_PATH: &str = "/v1/keep";
 pub const LOGS_PATH: &str = "/v1/logs";
 /// Who uses what, said by a gateway: [`UseReport`].
 pub const USE_PATH: &str = "/v1/use";
+/// Where the lobby answers: [`LobbyRequest`] → [`LobbyEndpoint`].
+pub const LOBBY_PATH: &str = "/v1/lobby";
 /// Finds and removes what no box needs: [`GcRequest`] → [`GcReport`]. For root alone.
 pub const GC_PATH: &str = "/v1/gc";
 
