@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use boxgate_config::{
-    AddressError, AuthorizedKey, Config, DevBoxId, KeyError, KeyRole, LoginName, is_security_key,
+    AddressError, AuthorizedKey, Config, DevBoxId, KeyError, KeyRole, LOBBY, LoginName, is_security_key,
 };
 use russh::server::SecurityKeyStatement;
 use ssh_key::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
@@ -31,6 +31,7 @@ mod options;
 mod revoked;
 #[cfg(test)]
 mod tests;
+mod whose;
 
 pub use key_urls::{KeyUrls, KeyUrlsError};
 pub use options::Restrictions;
@@ -146,15 +147,13 @@ impl Users {
         credential: Credential<'_>,
         peer: SocketAddr,
     ) -> Option<Admission> {
+        if login == LOBBY {
+            return self.whose(credential, peer);
+        }
         let owner = DevBoxId::parse(login).ok().map(|id| id.owner);
-        let keys = self.keys.of(owner.as_ref().unwrap_or(&self.nobody));
-        let found = match credential {
-            Credential::Key(key) => self.by_key(&keys, key, peer),
-            Credential::Certificate(certificate) => {
-                let name = owner.as_ref().unwrap_or(&self.nobody);
-                self.by_certificate(&keys, name, certificate, peer)
-            }
-        };
+        let name = owner.as_ref().unwrap_or(&self.nobody);
+        let keys = self.keys.of(name);
+        let found = self.terms(&keys, name, credential, peer);
         let owner = owner.filter(|_| keys.known)?;
         match found {
             Ok(terms) => Some(Admission::new(owner, credential, peer, terms)),
@@ -163,9 +162,23 @@ impl Users {
                 None
             }
             Err(reason) => {
-                info!(fingerprint = %credential.key().fingerprint(HashAlg::Sha256), "refused: {reason}");
+                credential.log(&reason);
                 None
             }
+        }
+    }
+
+    /// On which terms a credential lets in the person with these keys.
+    fn terms(
+        &self,
+        keys: &PersonKeys<'_>,
+        login: &LoginName,
+        credential: Credential<'_>,
+        peer: SocketAddr,
+    ) -> Result<Terms, Refused> {
+        match credential {
+            Credential::Key(key) => self.by_key(keys, key, peer),
+            Credential::Certificate(certificate) => self.by_certificate(keys, login, certificate, peer),
         }
     }
 
@@ -239,6 +252,10 @@ impl Credential<'_> {
             Self::Certificate(certificate) => certificate.public_key().clone().into(),
         }
     }
+
+    fn log(&self, reason: &Refused) {
+        info!(fingerprint = %self.key().fingerprint(HashAlg::Sha256), "refused: {reason}");
+    }
 }
 
 impl Admission {
@@ -253,6 +270,11 @@ impl Admission {
             }
         };
         Self { principal, security_key: is_security_key(&key), terms }
+    }
+
+    /// See [`Principal::shares_key`].
+    fn of_several(self) -> Self {
+        Self { principal: self.principal.with_shared_key(), ..self }
     }
 
     /// See [`Principal::is_unrestricted`].

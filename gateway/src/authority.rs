@@ -1,4 +1,4 @@
-//! The gateway's user certificate authority: how the gateway proves itself to a box.
+//! The gateway's user certificate authority: how the gateway proves itself to a box, and to the lobby.
 //!
 //! Each login is given a certificate of its own, good for minutes, for one Unix user, whose key id says who
 //! came with which key from where: the box's own log then tells the same (OpenSSH `PROTOCOL.certkeys`). What her

@@ -33,11 +33,11 @@ use tracing::{Span, debug, field, info, warn};
 use crate::account::Account;
 use crate::authenticate::{Admission, Credential};
 use crate::dial::{DialError, Lease, Upstream};
-use crate::ensure::{PROGRESS_QUEUE, ensure};
-use crate::farewell::{self, OpenError};
+use crate::ensure::{PROGRESS_QUEUE, ensure, lobby};
+use crate::farewell::{self, OpenError, Wanted};
 use crate::penalties::Offence;
 use crate::relay::ClientEnd;
-use crate::resolve::{Grant, Principal, resolve};
+use crate::resolve::{Grant, Granted, LobbyGrant, Principal, resolve};
 use crate::server::Shared;
 use crate::socket::Ender;
 
@@ -182,7 +182,7 @@ pub async fn serve(
         _ = &mut session => return info!("left before the box was ready"),
         () = shared.stop.cancelled() => return part(session, &ender, RESTARTING).await,
     };
-    let Opened { upstream: Upstream { client, hold }, lease, devbox } = match opened {
+    let Opened { upstream: Upstream { client, hold }, devbox } = match opened {
         Ok(opened) => opened,
         Err(fault) => {
             warn!(%fault, "no box");
@@ -195,7 +195,7 @@ pub async fn serve(
     if handle.auth_finish(Auth::Accept).await.is_err() {
         return info!("left before the box was ready");
     }
-    let presence = shared.uses.enter(&devbox, tap);
+    let presence = devbox.as_ref().map(|(devbox, _)| shared.uses.enter(devbox, tap));
     info!("relaying");
 
     tokio::select! {
@@ -206,15 +206,15 @@ pub async fn serve(
         }
     }
     drop(hold);
-    drop(lease);
     drop(presence);
+    drop(devbox);
 }
 
-/// A box that is connected to.
+/// What is connected to.
 struct Opened {
     upstream: Upstream,
-    lease: Lease,
-    devbox: DevBoxId,
+    /// None for the lobby, which nobody's use keeps up.
+    devbox: Option<(DevBoxId, Lease)>,
 }
 
 /// Startup: the handshake, and the keys that the client tries, until one is verified. `None` when the client,
@@ -275,18 +275,34 @@ async fn open(
     principal: Principal,
     login: &str,
 ) -> Result<Opened, OpenError> {
-    let grant = resolve(principal, login)?;
+    match resolve(principal, login)? {
+        Granted::DevBox(grant) => open_devbox(shared, handle, &grant).await,
+        Granted::Lobby(grant) => open_lobby(shared, &grant).await,
+    }
+}
+
+/// The lobby is there or it is not: there is nothing to wait for, and no spare connection to have.
+async fn open_lobby(shared: &Shared, grant: &LobbyGrant) -> Result<Opened, OpenError> {
+    let endpoint = lobby(&shared.provisioner, grant, &shared.authority).await;
+    let endpoint = endpoint.map_err(|source| OpenError::Ensure { what: Wanted::Lobby, source })?;
+    match shared.dialer.dial_lobby(&endpoint, grant).await {
+        Ok(upstream) => Ok(Opened { upstream, devbox: None }),
+        Err(source) => Err(OpenError::Dial { what: Wanted::Lobby, source }),
+    }
+}
+
+async fn open_devbox(shared: &Shared, handle: &Handle, grant: &Grant) -> Result<Opened, OpenError> {
     Span::current().record("devbox", field::display(grant.devbox()));
-    let endpoint = ensure_with_progress(shared, handle, &grant).await?;
+    let endpoint = ensure_with_progress(shared, handle, grant).await?;
     if !endpoint.isolated {
         banner(handle, "warning: boxes on this host are not isolated, root in a box is root on the host")
             .await;
     }
     let devbox = grant.devbox().clone();
     let lease = shared.spares.lease(&devbox, &endpoint);
-    match connect(shared, &grant, &endpoint).await {
-        Ok(upstream) => Ok(Opened { upstream, lease, devbox }),
-        Err(source) => Err(OpenError::Dial { devbox, source }),
+    match connect(shared, grant, &endpoint).await {
+        Ok(upstream) => Ok(Opened { upstream, devbox: Some((devbox, lease)) }),
+        Err(source) => Err(OpenError::Dial { what: wanted(grant), source }),
     }
 }
 
@@ -315,7 +331,11 @@ async fn ensure_with_progress(
         }
     };
     let (endpoint, ()) = tokio::join!(ensure(&shared.provisioner, grant, &shared.authority, progress), show);
-    endpoint.map_err(|source| OpenError::Ensure { devbox: grant.devbox().clone(), source })
+    endpoint.map_err(|source| OpenError::Ensure { what: wanted(grant), source })
+}
+
+fn wanted(grant: &Grant) -> Wanted {
+    Wanted::DevBox(grant.devbox().clone())
 }
 
 async fn banner(handle: &Handle, line: &str) {

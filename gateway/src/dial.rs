@@ -1,21 +1,22 @@
 //! An [`Endpoint`] becomes an [`Upstream`]: a connection to the box's sshd, its host key pinned,
-//! authenticated with a certificate of this login's own.
+//! authenticated with a certificate of this login's own. So does the [`LobbyEndpoint`].
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boxgate_provisioner_api::Endpoint;
+use boxgate_provisioner_api::{Endpoint, LobbyEndpoint};
 use russh::SshId;
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::PublicKeyOrCertificate;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::authority::Authority;
 use crate::relay::{ClientEnd, HostKeys, Pipe};
-use crate::resolve::Principal;
+use crate::resolve::{LobbyGrant, Principal};
 use crate::{relay, socket};
 
 mod spare;
@@ -100,6 +101,24 @@ impl Dialer {
         self.dial_with(endpoint, self.authority.mint_for_spare(&endpoint.unix_user)?).await
     }
 
+    /// Connects to the lobby as the person who was granted it.
+    ///
+    /// # Errors
+    /// See [`Self::dial`].
+    pub async fn dial_lobby(
+        &self,
+        endpoint: &LobbyEndpoint,
+        grant: &LobbyGrant,
+    ) -> Result<Upstream, DialError> {
+        let login = grant.principal().login().as_str();
+        let pass = self.authority.mint(login, grant.principal())?;
+        let dialing = async {
+            let stream = UnixStream::connect(&endpoint.socket).await?;
+            handshake(stream, &endpoint.host_key, login, pass, relay::pipe(&self.host_keys)).await
+        };
+        timeout(DIAL_TIMEOUT, dialing).await.map_err(|_| DialError::Timeout)?
+    }
+
     async fn dial_with(&self, endpoint: &Endpoint, pass: Pass) -> Result<Upstream, DialError> {
         let dialing = connect(endpoint, pass, relay::pipe(&self.host_keys));
         timeout(DIAL_TIMEOUT, dialing).await.map_err(|_| DialError::Timeout)?
@@ -109,16 +128,26 @@ impl Dialer {
 /// A certificate and the key that it certifies.
 type Pass = (Arc<PrivateKey>, Certificate);
 
-async fn connect(endpoint: &Endpoint, (key, certificate): Pass, pipe: Pipe) -> Result<Upstream, DialError> {
-    let pin = Pin { host_key: PublicKey::from_openssh(&endpoint.host_key)? };
+async fn connect(endpoint: &Endpoint, pass: Pass, pipe: Pipe) -> Result<Upstream, DialError> {
     let stream = TcpStream::connect(endpoint.address).await?;
     socket::tune_to_devbox(&stream)?;
+    handshake(stream, &endpoint.host_key, &endpoint.unix_user, pass, pipe).await
+}
+
+async fn handshake(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host_key: &str,
+    user: &str,
+    (key, certificate): Pass,
+    pipe: Pipe,
+) -> Result<Upstream, DialError> {
+    let pin = Pin { host_key: PublicKey::from_openssh(host_key)? };
     let mut handle = match client::connect_stream(Arc::new(config()), stream, pin).await {
         Err(DialError::Ssh(russh::Error::UnknownKey)) => return Err(DialError::HostKey),
         handle => handle?,
     };
     handle.set_raw(pipe.devbox).await?;
-    match handle.authenticate_openssh_cert(&endpoint.unix_user, key, certificate).await? {
+    match handle.authenticate_openssh_cert(user, key, certificate).await? {
         AuthResult::Success => Ok(Upstream { client: pipe.client, hold: Hold { _handle: handle } }),
         AuthResult::Failure { .. } => Err(DialError::Certificate),
     }
@@ -135,7 +164,7 @@ fn config() -> client::Config {
     }
 }
 
-/// Believes a box by the key that the provisioner made for it, and by nothing else.
+/// Believes a box, or the lobby, by the key that the provisioner made for it, and by nothing else.
 struct Pin {
     host_key: PublicKey,
 }

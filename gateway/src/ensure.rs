@@ -1,10 +1,11 @@
-//! A [`Grant`] becomes an [`Endpoint`]: the provisioner makes or wakes the box and says where its sshd is.
+//! A [`Grant`] becomes an [`Endpoint`]: the provisioner makes or wakes the box and says where its sshd is. A
+//! [`LobbyGrant`] becomes a [`LobbyEndpoint`], for which nothing has to be made.
 
-use boxgate_provisioner_api::{Client, ClientError, Endpoint, EnsureRequest};
+use boxgate_provisioner_api::{Client, ClientError, Endpoint, EnsureRequest, LobbyEndpoint, LobbyRequest};
 use tokio::sync::mpsc;
 
 use crate::authority::Authority;
-use crate::resolve::Grant;
+use crate::resolve::{Grant, LobbyGrant};
 
 /// Lines of progress that may wait for a slow client; when it is full, further ones are dropped.
 pub const PROGRESS_QUEUE: usize = 16;
@@ -30,6 +31,19 @@ pub async fn ensure(
         drop(progress.try_send(line.text));
     };
     Ok(provisioner.ensure(&request, on_progress).await?)
+}
+
+/// Asks where the lobby is, which believes this gateway's certificates from then on.
+///
+/// # Errors
+/// Why there is no lobby.
+pub async fn lobby(
+    provisioner: &Client,
+    _: &LobbyGrant,
+    authority: &Authority,
+) -> Result<LobbyEndpoint, EnsureError> {
+    let request = LobbyRequest { user_ca: authority.public_line()? };
+    Ok(provisioner.lobby(&request).await?)
 }
 
 /// Why there is no endpoint.

@@ -1,7 +1,7 @@
 //! The one place that turns errors into text for the person at the terminal: what happened, whether trying
 //! again helps, what to do. OpenSSH prints it as `Received disconnect from …: <text>`.
 
-use std::io;
+use std::{fmt, io};
 
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::ClientError;
@@ -15,10 +15,26 @@ use crate::resolve::Refusal;
 pub enum OpenError {
     #[error(transparent)]
     Refusal(#[from] Refusal),
-    #[error("box {devbox}: {source}")]
-    Ensure { devbox: DevBoxId, source: EnsureError },
-    #[error("box {devbox} {source}")]
-    Dial { devbox: DevBoxId, source: DialError },
+    #[error("{what}: {source}")]
+    Ensure { what: Wanted, source: EnsureError },
+    #[error("{what} {source}")]
+    Dial { what: Wanted, source: DialError },
+}
+
+/// What somebody may have and does not get.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    DevBox(DevBoxId),
+    Lobby,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DevBox(devbox) => write!(f, "box {devbox}"),
+            Self::Lobby => f.write_str("the lobby"),
+        }
+    }
 }
 
 /// The text of the disconnect message.
@@ -29,29 +45,29 @@ pub fn text(error: &OpenError) -> String {
         OpenError::Ensure { source: EnsureError::Provisioner(ClientError::Failed(failure)), .. } => {
             format!("{}. {}", failure.message, failure.remedy)
         }
-        OpenError::Ensure { devbox, source: EnsureError::Provisioner(fault) } if not_allowed(fault) => {
+        OpenError::Ensure { what, source: EnsureError::Provisioner(fault) } if not_allowed(fault) => {
             format!(
-                "box {devbox}: the gateway may not ask for boxes. Tell your operator: provisioner.gateway_user \
+                "{what}: the gateway may not ask for boxes. Tell your operator: provisioner.gateway_user \
              in boxgate.toml must be the user that runs boxgate-gateway."
             )
         }
-        OpenError::Ensure { devbox, source: EnsureError::Provisioner(ClientError::Unreachable { .. }) } => {
+        OpenError::Ensure { what, source: EnsureError::Provisioner(ClientError::Unreachable { .. }) } => {
             format!(
-                "box {devbox}: the service that makes boxes is not running. Your files are safe. Try again in a \
+                "{what}: the service that makes boxes is not running. Your files are safe. Try again in a \
              minute, then tell your operator to start boxgate-provisioner."
             )
         }
-        OpenError::Ensure { devbox, .. } => {
+        OpenError::Ensure { what, .. } => {
             format!(
-                "box {devbox}: the gateway and the provisioner do not understand each other. Tell your operator."
+                "{what}: the gateway and the provisioner do not understand each other. Tell your operator."
             )
         }
-        OpenError::Dial { devbox, source: DialError::HostKey } => format!(
-            "box {devbox} answers with another host key than it was made with, so nothing was sent to it. \
+        OpenError::Dial { what, source: DialError::HostKey } => format!(
+            "{what} answers with another host key than it was made with, so nothing was sent to it. \
              Tell your operator."
         ),
-        OpenError::Dial { devbox, source } => {
-            format!("box {devbox} {source}. Try again in a moment; if it stays so, tell your operator.")
+        OpenError::Dial { what, source } => {
+            format!("{what} {source}. Try again in a moment; if it stays so, tell your operator.")
         }
     }
 }
@@ -75,8 +91,8 @@ mod tests {
     #[test]
     fn what_people_read() {
         let devbox = DevBoxId::default_of(LoginName::parse("alice").unwrap());
-        let ensure =
-            |source: ClientError| OpenError::Ensure { devbox: devbox.clone(), source: source.into() };
+        let what = Wanted::DevBox(devbox);
+        let ensure = |source: ClientError| OpenError::Ensure { what: what.clone(), source: source.into() };
         let errors = [
             OpenError::Refusal(Refusal::NotYours { devbox: DevBoxId::parse("bob+web").unwrap() }),
             ensure(ClientError::Failed(Failure {
@@ -95,9 +111,15 @@ mod tests {
             }),
             ensure(ClientError::Refused("uid 1000 is not the gateway".to_owned())),
             ensure(ClientError::Protocol("no event of that name".to_owned())),
-            OpenError::Dial { devbox: devbox.clone(), source: DialError::HostKey },
-            OpenError::Dial { devbox: devbox.clone(), source: DialError::Timeout },
-            OpenError::Dial { devbox, source: DialError::Connect(io::ErrorKind::ConnectionRefused.into()) },
+            OpenError::Dial { what: what.clone(), source: DialError::HostKey },
+            OpenError::Dial { what: what.clone(), source: DialError::Timeout },
+            OpenError::Dial { what, source: DialError::Connect(io::ErrorKind::ConnectionRefused.into()) },
+            OpenError::Refusal(Refusal::SharedKey),
+            OpenError::Refusal(Refusal::ForcedCommand),
+            OpenError::Dial {
+                what: Wanted::Lobby,
+                source: DialError::Connect(io::ErrorKind::NotFound.into()),
+            },
         ];
         insta::assert_snapshot!(errors.iter().map(text).collect::<Vec<_>>().join("\n"));
     }

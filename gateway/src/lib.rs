@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - Nothing is asked of the provisioner before a signature was verified ([`connection`]).
-//! - [`resolve::resolve`] alone makes a [`resolve::Grant`], and [`ensure`] takes nothing else.
+//! - [`resolve::resolve`] alone makes a [`resolve::Grant`] or a [`resolve::LobbyGrant`], and [`ensure`] takes nothing
+//!   else.
 //! - The relay keeps nothing of what crosses it, and counts it in passing ([`relay::tap`]); the memory of a connection
 //!   is bounded ([`relay`]).
 //! - A box is believed only with the host key that the provisioner made for it ([`dial`]).

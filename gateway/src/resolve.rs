@@ -1,9 +1,9 @@
-//! Whose box, and may they: (who they are, what they asked for) → [`Grant`]. Pure.
+//! Whose box, and may they: (who they are, what they asked for) → [`Granted`]. Pure.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use boxgate_config::{DevBoxId, LoginName};
+use boxgate_config::{DevBoxId, LOBBY, LoginName};
 use ssh_key::Fingerprint;
 
 use crate::authenticate::Restrictions;
@@ -20,12 +20,14 @@ pub struct Principal {
     certificate: Option<(String, u64)>,
     peer: SocketAddr,
     restrictions: Restrictions,
+    shares_key: bool,
 }
 
 impl Principal {
     /// One whose key has no options.
     pub(crate) fn new(login: LoginName, key: Fingerprint, peer: SocketAddr) -> Self {
-        Self { login, key, certificate: None, peer, restrictions: Restrictions::default() }
+        let restrictions = Restrictions::default();
+        Self { login, key, certificate: None, peer, restrictions, shares_key: false }
     }
 
     pub(crate) fn with_restrictions(self, restrictions: Restrictions) -> Self {
@@ -34,6 +36,16 @@ impl Principal {
 
     pub(crate) fn with_certificate(self, key_id: &str, serial: u64) -> Self {
         Self { certificate: Some((key_id.chars().take(KEY_ID_SHOWN).collect(), serial)), ..self }
+    }
+
+    pub(crate) fn with_shared_key(self) -> Self {
+        Self { shares_key: true, ..self }
+    }
+
+    /// Whether her key is somebody else's too, where it alone says who she is: she may be any of them.
+    #[must_use]
+    pub fn shares_key(&self) -> bool {
+        self.shares_key
     }
 
     /// What her connection may not do.
@@ -91,6 +103,26 @@ impl Grant {
     }
 }
 
+/// The right to order about all boxes of the principal's. Only [`resolve`] makes one.
+#[derive(Debug, Clone)]
+pub struct LobbyGrant {
+    principal: Principal,
+}
+
+impl LobbyGrant {
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// What somebody may have of what she asked for.
+#[derive(Debug, Clone)]
+pub enum Granted {
+    DevBox(Grant),
+    Lobby(LobbyGrant),
+}
+
 /// Why a known person may not have what she asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -98,18 +130,40 @@ pub enum Refusal {
     NoSuchName { login: String },
     #[error("box {devbox} belongs to {}", devbox.owner)]
     NotYours { devbox: DevBoxId },
+    #[error(
+        "this key is in use by several people here, so it does not say whose boxes you mean: log in to {LOBBY} with a \
+         key that is yours alone"
+    )]
+    SharedKey,
+    #[error("this key is for one command only, so it may not be used to log in to {LOBBY}")]
+    ForcedCommand,
 }
 
-/// Grants `principal` the box that `login` names, if it is hers.
+/// Grants `principal` the box that `login` names, if it is hers, or the lobby.
 ///
 /// # Errors
 /// A [`Refusal`] that may be shown to the person.
-pub fn resolve(principal: Principal, login: &str) -> Result<Grant, Refusal> {
+pub fn resolve(principal: Principal, login: &str) -> Result<Granted, Refusal> {
+    if login == LOBBY {
+        return lobby(principal).map(Granted::Lobby);
+    }
     let devbox = DevBoxId::parse(login).map_err(|_| Refusal::NoSuchName { login: login.to_owned() })?;
     if devbox.owner != principal.login {
         return Err(Refusal::NotYours { devbox });
     }
-    Ok(Grant { devbox, principal })
+    Ok(Granted::DevBox(Grant { devbox, principal }))
+}
+
+/// Whoever is known may enter: what she may do there is only to her own boxes.
+fn lobby(principal: Principal) -> Result<LobbyGrant, Refusal> {
+    if principal.shares_key {
+        return Err(Refusal::SharedKey);
+    }
+    // Nothing there runs commands of a person's choice, so the one that is forced cannot be run instead.
+    if principal.restrictions.force_command.is_some() {
+        return Err(Refusal::ForcedCommand);
+    }
+    Ok(LobbyGrant { principal })
 }
 
 #[cfg(test)]
@@ -145,10 +199,28 @@ mod tests {
 
     #[test]
     fn her_own_box_and_no_other() {
-        assert_eq!(resolve(alice(), "alice").unwrap().devbox().to_string(), "alice");
+        let Ok(Granted::DevBox(grant)) = resolve(alice(), "alice") else { panic!("it is hers") };
+        assert_eq!(grant.devbox().to_string(), "alice");
         assert!(matches!(resolve(alice(), "bob"), Err(Refusal::NotYours { .. })));
-        assert_eq!(resolve(alice(), "alice+web").unwrap().devbox().to_string(), "alice+web");
+        let Ok(Granted::DevBox(grant)) = resolve(alice(), "alice+web") else { panic!("it is hers") };
+        assert_eq!(grant.devbox().to_string(), "alice+web");
         assert!(matches!(resolve(alice(), "bob+web"), Err(Refusal::NotYours { .. })));
         assert!(matches!(resolve(alice(), "al\nice"), Err(Refusal::NoSuchName { .. })));
+        assert!(matches!(resolve(alice(), "box+web"), Err(Refusal::NoSuchName { .. })));
+    }
+
+    #[test]
+    fn the_lobby_is_for_whoever_is_one_person_and_free_to_choose() {
+        assert!(matches!(resolve(alice(), "box"), Ok(Granted::Lobby(_))));
+        assert_eq!(resolve(alice().with_shared_key(), "box").unwrap_err(), Refusal::SharedKey);
+        let restrict = |force_command: Option<&str>| Restrictions {
+            permissions: Permissions::none(),
+            force_command: force_command.map(str::to_owned),
+        };
+        let forced = alice().with_restrictions(restrict(Some("date")));
+        assert_eq!(resolve(forced, "box").unwrap_err(), Refusal::ForcedCommand);
+        assert!(matches!(resolve(alice().with_restrictions(restrict(None)), "box"), Ok(Granted::Lobby(_))));
+        // She says who she is when she asks for a box, so whose key it also is does not matter.
+        assert!(matches!(resolve(alice().with_shared_key(), "alice"), Ok(Granted::DevBox(_))));
     }
 }

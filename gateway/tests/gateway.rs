@@ -10,6 +10,8 @@ mod certificates;
 mod key_urls;
 #[path = "gateway/keys.rs"]
 mod keys;
+#[path = "gateway/lobby.rs"]
+mod lobby;
 #[path = "gateway/strangers.rs"]
 mod strangers;
 mod support;

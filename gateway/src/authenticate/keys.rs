@@ -1,6 +1,6 @@
 //! Where a person's keys come from: her table in the configuration, her file, her URLs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,11 @@ impl Keys {
         Self { users, files: KeyFiles { directory, files: Mutex::default() }, urls }
     }
 
+    /// Everybody who is known.
+    pub(super) fn everyone(&self) -> BTreeSet<LoginName> {
+        self.users.keys().cloned().chain(self.files.owners()).collect()
+    }
+
     pub(super) fn of(&self, login: &LoginName) -> PersonKeys<'_> {
         let user = self.users.get(login);
         let file = self.files.of(login);
@@ -59,6 +64,12 @@ struct KeyFiles {
 }
 
 impl KeyFiles {
+    /// Whoever has a file. Whether it may be believed shows when it is read.
+    fn owners(&self) -> Vec<LoginName> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        files.filter_map(|file| LoginName::parse(file.file_name().to_str()?).ok()).collect()
+    }
+
     /// `None` when there is no such file, or none that may be believed; the log says why then.
     fn of(&self, login: &LoginName) -> Option<Arc<Vec<AuthorizedKey>>> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);

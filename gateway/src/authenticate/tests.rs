@@ -401,3 +401,104 @@ fn a_certificate_that_wants_its_user_verified_is_of_no_use_without_a_security_ke
     let users = users(&place(), &format!("user_ca_keys = [\"{}\"]\n[users.alice]", line(ca.public_key())));
     assert!(admit(&users, Credential::Certificate(&certificate), None).is_none());
 }
+
+/// Whose a credential is, and whether it is somebody else's too.
+fn whose(users: &Users, credential: Credential<'_>) -> Option<(String, bool)> {
+    let principal = users.authenticate("box", credential, peer())?.admit(None).ok()?;
+    Some((principal.login().to_string(), principal.shares_key()))
+}
+
+#[test]
+fn in_the_lobby_a_key_says_who_comes() {
+    let place = place();
+    let [hers, his, both, filed, gone, elsewhere] = [(); 6].map(|()| key());
+    let text = format!(
+        "[users.alice]\nkeys = [\"{}\", \"{}\"]\n[users.bob]\nkeys = [\"{}\", \"{}\", \"expiry-time=\\\"20200101Z\\\" {}\"]",
+        line(&hers),
+        line(&both),
+        line(&his),
+        line(&both),
+        line(&gone),
+    );
+    let lines = format!("{}\nfrom=\"198.51.100.1\" {}\n", line(&filed), line(&elsewhere));
+    fs::write(place.path().join("keys.d/carol"), lines).unwrap();
+    fs::write(place.path().join("keys.d/NOT A NAME"), line(&gone)).unwrap();
+    let users = users(&place, &text);
+    let whose = |key: &PublicKey| whose(&users, Credential::Key(key));
+    assert_eq!(whose(&hers), Some(("alice".to_owned(), false)));
+    assert_eq!(whose(&his), Some(("bob".to_owned(), false)));
+    assert_eq!(whose(&filed), Some(("carol".to_owned(), false)));
+    assert!(whose(&both).is_some_and(|(_, shared)| shared));
+    for nobodys in [&gone, &elsewhere, &key()] {
+        assert_eq!(whose(nobodys), None);
+    }
+    fs::write(place.path().join("keys.d/dora"), line(&gone)).unwrap();
+    assert_eq!(
+        whose(&gone),
+        Some(("dora".to_owned(), false)),
+        "a key that was added now, and is good for her"
+    );
+    fs::remove_file(place.path().join("keys.d/carol")).unwrap();
+    assert_eq!(whose(&filed), None);
+}
+
+#[test]
+fn in_the_lobby_the_terms_of_a_key_hold() {
+    let key = key();
+    let users = alice_with(&place(), "restrict,command=\"date\"", &key);
+    let principal = users.authenticate("box", Credential::Key(&key), peer()).unwrap().admit(None).unwrap();
+    assert_eq!(principal.restrictions().permissions, Permissions::none());
+    assert_eq!(principal.restrictions().force_command.as_deref(), Some("date"));
+    let touch = security_key();
+    let users = alice_with(&place(), "", &touch);
+    assert_eq!(whose(&users, Credential::Key(&touch)), None, "it was not touched");
+    let touched = Some(SecurityKeyStatement { flags: TOUCHED, counter: 1 });
+    assert!(users.authenticate("box", Credential::Key(&touch), peer()).unwrap().admit(touched).is_ok());
+}
+
+#[rstest]
+#[case::the_only_one_known(&["web", "alice"], "", Some(("alice", false)))]
+#[case::the_first_of_two(&["bob", "alice"], "", Some(("bob", false)))]
+#[case::no_login_names(&["root", "box", "ALICE"], "", None)]
+#[case::by_her_own_authority(&["alice"], "cert-authority", Some(("alice", false)))]
+#[case::by_a_principal_of_her_own(&["ops"], "cert-authority,principals=\"ops\"", Some(("alice", false)))]
+#[case::bob_is_not_for_her_authority(&["bob"], "cert-authority", None)]
+fn in_the_lobby_a_certificate_says_who_comes(
+    #[case] names: &[&str],
+    #[case] options: &str,
+    #[case] expected: Option<(&str, bool)>,
+) {
+    let (ca, subject) = (private(), key());
+    let mut builder = builder(&subject);
+    for name in names {
+        builder.valid_principal(*name).unwrap();
+    }
+    let certificate = builder.sign(&ca).unwrap();
+    let place = place();
+    let ca = line(ca.public_key());
+    let everybodys = format!("user_ca_keys = [\"{ca}\"]\n[users.alice]\n[users.bob]");
+    let hers = format!(
+        "[users.alice]\nkeys = [\"{} {ca}\"]\n[users.bob]\nkeys = [\"{}\"]",
+        options.replace('"', "\\\""),
+        line(&key())
+    );
+    let users = users(&place, if options.is_empty() { &everybodys } else { &hers });
+    let credential = Credential::Certificate(&certificate);
+    assert_eq!(whose(&users, credential).as_ref().map(|(login, shared)| (login.as_str(), *shared)), expected);
+    assert_eq!(whose(&users, Credential::Key(&subject)), None, "the bare key is nobody's");
+}
+
+#[test]
+fn in_the_lobby_a_certificate_for_two_people_by_another_principal_is_of_several() {
+    let (ca, subject) = (private(), key());
+    let mut builder = builder(&subject);
+    builder.valid_principal("ops").unwrap();
+    let certificate = builder.sign(&ca).unwrap();
+    let place = place();
+    for login in ["alice", "bob"] {
+        let file = place.path().join("keys.d").join(login);
+        fs::write(file, format!("cert-authority,principals=\"ops\" {}\n", line(ca.public_key()))).unwrap();
+    }
+    let whose = whose(&users(&place, ""), Credential::Certificate(&certificate));
+    assert_eq!(whose, Some(("alice".to_owned(), true)));
+}
