@@ -27,6 +27,7 @@ pub mod failure;
 pub mod fleet;
 pub mod leftovers;
 pub mod listing;
+pub mod lobby;
 pub mod network;
 pub mod objects;
 pub mod reconcile;
@@ -47,6 +48,7 @@ use backend::Backend;
 use backend::docker::Docker;
 use ensure::Ensurer;
 use fleet::Fleet;
+use lobby::Lobby;
 use network::firewall::Firewall;
 use server::{Server, ServerError};
 
@@ -60,13 +62,16 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServerError> {
     let config = Arc::new(config);
     let server = Server::bind(&config.provisioner).await?;
+    let lobby = Lobby::bind(&config).await?;
+    let server = server.with_lobby(lobby.door());
     let docker = Docker::new(config.provisioner.docker_socket.clone());
     announce(&config, &docker).await;
     let firewall = Firewall::keep(&config, shutdown.clone()).await;
     let ensurer = Ensurer::new(docker, Arc::clone(&config)).behind(firewall);
     let fleet = Fleet::new(ensurer, shutdown.clone());
-    let serving = server.serve(fleet.clone(), shutdown.clone());
-    let serving = async { tokio::join!(serving, fleet.look_after()) };
+    let (answering, receiving) =
+        (server.serve(fleet.clone(), shutdown.clone()), lobby.serve(shutdown.clone()));
+    let serving = async { tokio::join!(answering, receiving, fleet.look_after()) };
     tokio::pin!(serving);
     tokio::select! {
         _ = &mut serving => {}

@@ -77,7 +77,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=error"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

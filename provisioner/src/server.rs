@@ -20,13 +20,14 @@ use axum::{Json, Router};
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{
     BOXES_PATH, BoxSummary, ENSURE_PATH, EnsureRequest, Failure, FailureCode, GC_PATH, GcReport, GcRequest,
-    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, MAX_REQUEST, ORDER_PATH, OrderRequest,
+    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_REQUEST, ORDER_PATH, OrderRequest,
     Refusal, USE_PATH,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use ssh_key::PublicKey;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -35,15 +36,17 @@ use crate::backend::Backend;
 use crate::devbox_files::UserCa;
 use crate::failure;
 use crate::fleet::Fleet;
+use crate::lobby::Door;
 use crate::reconcile::Trouble;
-use socket::{Peer, Permitted};
+pub(crate) use socket::{Cleanup, Gate, Peer, Permitted};
 pub use socket::{Server, ServerError};
 
 impl Server {
     /// Serves until `shutdown` is cancelled and every answer is given. Removes the socket at the end.
     pub async fn serve<B: Backend>(self, fleet: Fleet<B>, shutdown: CancellationToken) {
+        let door = self.door.clone();
         let (listener, permitted, cleanup) = self.into_parts();
-        let service = router(fleet, permitted).into_make_service_with_connect_info::<Peer>();
+        let service = router(fleet, door, permitted).into_make_service_with_connect_info::<Peer>();
         let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(fault) = served {
             error!("the socket cannot be served any more: {fault}");
@@ -52,13 +55,17 @@ impl Server {
     }
 }
 
-fn router<B: Backend>(fleet: Fleet<B>, permitted: Permitted) -> Router {
+fn router<B: Backend>(fleet: Fleet<B>, door: Option<Door>, permitted: Permitted) -> Router {
+    let lobby = door.map_or_else(Router::new, |door| {
+        Router::new().route(LOBBY_PATH, post(async move |body| lobby(&door, body)))
+    });
     Router::new()
         .route(ORDER_PATH, post(order::<B>))
         .route(KEEP_PATH, post(keep::<B>))
         .route(LOGS_PATH, get(logs::<B>))
         .route(GC_PATH, post(gc::<B>))
         .route_layer(middleware::from_fn(for_root))
+        .merge(lobby)
         .route(ENSURE_PATH, post(ensure::<B>))
         .route(USE_PATH, post(report_use::<B>))
         .route(HEALTH_PATH, get(health::<B>))
@@ -106,6 +113,16 @@ fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, R
 }
 
 type Body = Result<Bytes, BytesRejection>;
+
+/// Whoever is answered here may say whose certificates the lobby believes: that is how it learns who comes.
+#[expect(clippy::result_large_err, reason = "an answer is what axum says it is")]
+fn lobby(door: &Door, body: Body) -> Result<Json<LobbyEndpoint>, Response> {
+    let request: LobbyRequest = read(body)?;
+    let user_ca = PublicKey::from_openssh(request.user_ca.trim()).map_err(|fault| {
+        refuse(StatusCode::BAD_REQUEST, &format!("user_ca is not one public key: {fault}"))
+    })?;
+    Ok(Json(door.open_to(&user_ca)))
+}
 
 async fn ensure<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Response, Response> {
     let request: EnsureRequest = read(body)?;

@@ -20,6 +20,7 @@ mod forwarding;
 mod harness;
 mod keys;
 mod load;
+mod lobby;
 mod neighbours;
 mod operator;
 mod restarts;

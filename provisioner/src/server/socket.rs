@@ -1,4 +1,4 @@
-//! The Unix socket: who may own it, who is at the other end, and how many may be at once.
+//! A Unix socket: who may own it, who is at the other end, and how many may be at once.
 //!
 //! Invariants: a socket on which another provisioner answers is never taken from it; only root and the
 //! gateway's user can connect, and the kernel says who did (unix(7), `SO_PEERCRED`).
@@ -23,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::lobby::Door;
+
 /// Connections at once: one for each login that waits for its box, and some for listings. Further ones wait
 /// in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -35,6 +37,7 @@ pub struct Server {
     gate: Gate,
     pub(super) permitted: Permitted,
     cleanup: Cleanup,
+    pub(super) door: Option<Door>,
 }
 
 /// Why the socket cannot be served.
@@ -47,44 +50,46 @@ pub enum ServerError {
     NoSuchUser(String),
     #[error("provisioner.gateway_user: cannot look up {user}: {source}")]
     Lookup { user: String, source: nix::Error },
-    #[error("{}: another provisioner answers here; stop it, or set another provisioner.socket", .0.display())]
+    #[error("{}: another provisioner answers here; stop it, or set another socket in [provisioner]", .0.display())]
     InUse(PathBuf),
-    #[error("{}: is not a socket, so it stays; remove it, or set another provisioner.socket", .0.display())]
+    #[error("{}: is not a socket, so it stays; remove it, or set another socket in [provisioner]", .0.display())]
     NotASocket(PathBuf),
     #[error("{}: cannot be served: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("cannot make the lobby's host key: {0}")]
+    HostKey(#[from] ssh_key::Error),
 }
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     uid: u32,
     pid: Option<i32>,
 }
 
 /// Who is answered: root, and the gateway's user.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Permitted {
+pub(crate) struct Permitted {
     pub(super) gateway: u32,
 }
 
 /// Accepts connections, no more than there are permits.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     listener: UnixListener,
     permits: Arc<Semaphore>,
 }
 
 /// A connection, which gives its permit back when it ends.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(crate) struct Admitted {
     stream: UnixStream,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Removes the socket when dropped, if it is still the one that was bound.
 #[derive(Debug)]
-pub(super) struct Cleanup {
+pub(crate) struct Cleanup {
     socket: PathBuf,
     inode: u64,
 }
@@ -95,24 +100,37 @@ impl Server {
     /// # Errors
     /// A [`ServerError`] that says what to do; nothing was changed then but directories made.
     pub async fn bind(config: &ProvisionerConfig) -> Result<Self, ServerError> {
-        let socket = &config.socket;
-        let permitted = Permitted { gateway: uid_of(&config.gateway_user)? };
+        let permitted = Permitted::of(config)?;
+        let (gate, cleanup) = Gate::open(&config.socket, permitted).await?;
+        Ok(Self { gate, permitted, cleanup, door: None })
+    }
+
+    /// Has it tell whoever asks where the lobby is.
+    #[must_use]
+    pub fn with_lobby(self, door: Door) -> Self {
+        Self { door: Some(door), ..self }
+    }
+
+    pub(super) fn into_parts(self) -> (Gate, Permitted, Cleanup) {
+        (self.gate, self.permitted, self.cleanup)
+    }
+}
+
+impl Gate {
+    /// Takes a socket, in place of one that nobody answers on.
+    pub(crate) async fn open(socket: &Path, permitted: Permitted) -> Result<(Self, Cleanup), ServerError> {
         remove_stale(socket).await?;
-        let failed = |source| ServerError::Io { path: socket.clone(), source };
+        let failed = |source| ServerError::Io { path: socket.to_owned(), source };
         if let Some(directory) = socket.parent() {
             fs::create_dir_all(directory).map_err(failed)?;
         }
         let listener = UnixListener::bind(socket).map_err(failed)?;
         let inode = fs::metadata(socket).map_err(failed)?.ino();
-        let cleanup = Cleanup { socket: socket.clone(), inode };
+        let cleanup = Cleanup { socket: socket.to_owned(), inode };
         chown(socket, Some(Uid::from_raw(permitted.gateway)), None).map_err(|fault| failed(fault.into()))?;
         fs::set_permissions(socket, Permissions::from_mode(0o600)).map_err(failed)?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { gate: Gate { listener, permits }, permitted, cleanup })
-    }
-
-    pub(super) fn into_parts(self) -> (Gate, Permitted, Cleanup) {
-        (self.gate, self.permitted, self.cleanup)
+        Ok((Self { listener, permits }, cleanup))
     }
 }
 
@@ -151,7 +169,11 @@ async fn remove_stale(socket: &Path) -> Result<(), ServerError> {
 }
 
 impl Permitted {
-    pub(super) fn includes(self, peer: Peer) -> bool {
+    pub(crate) fn of(config: &ProvisionerConfig) -> Result<Self, ServerError> {
+        Ok(Self { gateway: uid_of(&config.gateway_user)? })
+    }
+
+    pub(crate) fn includes(self, peer: Peer) -> bool {
         peer.is_root() || peer.uid == self.gateway
     }
 }
