@@ -177,3 +177,24 @@ fn boxes_may_connect_to_anywhere_unless_listed() {
     let expected = ["203.0.113.0/24", "198.51.100.7:443"].map(|item| item.parse().unwrap());
     assert_eq!(egress(listed), Egress::Only(expected.to_vec()));
 }
+
+#[test]
+fn faults_of_the_lobbys_settings() {
+    insta::assert_snapshot!(faults(
+        r#"
+[gateway]
+public_name = "devhost example"
+
+[provisioner]
+socket = "/run/boxgate/one.sock"
+lobby_socket = "/run/boxgate/one.sock"
+"#
+    ));
+}
+
+#[test]
+fn the_lobbys_socket_is_beside_the_other() {
+    let config = |text: &str| Config::parse(Path::new("boxgate.toml"), text).unwrap().provisioner.lobby_socket;
+    assert_eq!(config(""), Path::new("/run/boxgate/lobby.sock"));
+    assert_eq!(config("provisioner.socket = \"/srv/p.sock\""), Path::new("/srv/lobby.sock"));
+}

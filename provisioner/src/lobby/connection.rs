@@ -54,21 +54,55 @@ pub(super) struct Connection {
     visitor: Option<Arc<Visitor>>,
     /// None when she has too many.
     visit: Option<Visit>,
+    /// Those that have ended too, until the next one is opened: russh does not tell of the end of a channel that was
+    /// closed from here first.
     channels: HashMap<ChannelId, SessionChannel>,
-    /// How many those are.
-    open: watch::Sender<usize>,
+    /// How many have not ended.
+    open: Arc<watch::Sender<usize>>,
     span: Span,
 }
 
 /// A session channel (RFC 4254 §6.1). Dropping it ends its verb.
 struct SessionChannel {
     /// Taken by the verb: there is one for each channel.
-    out: Option<ChannelWriteHalf<Msg>>,
+    place: Option<Place>,
     pty: Option<Pty>,
     keyboard: Option<mpsc::Sender<Bytes>>,
     interrupted: CancellationToken,
+    /// Cancelled when the channel has ended, or is to.
     gone: CancellationToken,
     _gone: DropGuard,
+}
+
+/// Where a verb writes to, and counts as a channel that has not ended.
+struct Place {
+    out: ChannelWriteHalf<Msg>,
+    open: Arc<watch::Sender<usize>>,
+}
+
+impl Place {
+    fn new(out: ChannelWriteHalf<Msg>, open: &Arc<watch::Sender<usize>>) -> Self {
+        open.send_modify(|count| *count += 1);
+        Self { out, open: Arc::clone(open) }
+    }
+
+    /// Ends the channel as a program's end does (RFC 4254 §6.10). It fails when the client has ended it already.
+    async fn end(self, exit: Exit) {
+        let ended = async {
+            self.out.exit_status(exit.code()).await?;
+            self.out.eof().await?;
+            self.out.close().await
+        };
+        if ended.await.is_err() {
+            debug!("the client left before it was told exit code {}", exit.code());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.send_modify(|count| *count -= 1);
+    }
 }
 
 impl fmt::Debug for Connection {
@@ -86,7 +120,7 @@ impl Connection {
         shutdown: CancellationToken,
     ) {
         let (open, in_use) = watch::channel(0);
-        let channels = HashMap::new();
+        let (open, channels) = (Arc::new(open), HashMap::new());
         let connection = Self { site, visitor: None, visit: None, channels, open, span: Span::current() };
         let mut session = match timeout(IDLE, run_stream(ssh, stream, connection)).await {
             Ok(Ok(session)) => session,
@@ -125,19 +159,17 @@ impl Connection {
         let (Some(visitor), Some(channel)) = (self.visitor.clone(), self.channels.get_mut(&id)) else {
             return false;
         };
-        let Some(out) = channel.out.take() else { return false };
+        let Some(place) = channel.place.take() else { return false };
         let (keys, keyboard) = mpsc::channel(KEYBOARD_QUEUE);
         channel.keyboard = Some(keys);
-        let terminal =
-            Terminal::new(out.make_writer(), out.make_writer_ext(Some(STDERR)), keyboard, channel.pty);
+        let (out, err) = (place.out.make_writer(), place.out.make_writer_ext(Some(STDERR)));
+        let terminal = Terminal::new(out, err, keyboard, channel.pty);
         let (site, interrupted) = (Arc::clone(&self.site), channel.interrupted.clone());
         let serving = async move {
             let exit = serve(&site, &visitor, terminal, command, interrupted).await;
-            end(&out, exit).await;
+            place.end(exit).await;
         };
-        let gone = channel.gone.clone();
-        let serving = async move { gone.run_until_cancelled(serving).await }.instrument(self.span.clone());
-        drop(tokio::spawn(serving));
+        channel.run(serving.instrument(self.span.clone()));
         // It fails when the connection has ended already.
         session.channel_success(id).is_ok()
     }
@@ -149,17 +181,23 @@ impl Connection {
         words: &'static str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let Some(out) = self.channels.get_mut(&id).and_then(|channel| channel.out.take()) else {
-            return session.channel_failure(id);
-        };
+        let Some(channel) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
+        let Some(place) = channel.place.take() else { return session.channel_failure(id) };
         session.channel_success(id)?;
         session.extended_data(id, STDERR, words)?;
-        drop(tokio::spawn(async move { end(&out, Exit::Usage).await }));
+        channel.run(place.end(Exit::Usage));
         Ok(())
     }
+}
 
-    fn count(&self) {
-        self.open.send_replace(self.channels.len());
+impl SessionChannel {
+    /// Runs what ends the channel, until then or until the channel ends otherwise.
+    fn run(&self, serving: impl Future<Output = ()> + Send + 'static) {
+        let gone = self.gone.clone();
+        tokio::spawn(async move {
+            gone.run_until_cancelled(serving).await;
+            gone.cancel();
+        });
     }
 }
 
@@ -191,18 +229,6 @@ async fn serve(
     exit
 }
 
-/// Ends a channel as a program's end does (RFC 4254 §6.10). It fails when the client has ended it already.
-async fn end(out: &ChannelWriteHalf<Msg>, exit: Exit) {
-    let ended = async {
-        out.exit_status(exit.code()).await?;
-        out.eof().await?;
-        out.close().await
-    };
-    if ended.await.is_err() {
-        debug!("the client left before it was told exit code {}", exit.code());
-    }
-}
-
 /// Waits until there was no channel for [`IDLE`].
 async fn idle(mut open: watch::Receiver<usize>) {
     loop {
@@ -218,7 +244,7 @@ async fn idle(mut open: watch::Receiver<usize>) {
         };
         if changed.is_err() {
             // The connection has ended, and its end is waited for elsewhere.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -253,7 +279,8 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.visit.is_none() || self.channels.len() >= CHANNELS_MAX {
+        self.channels.retain(|_, channel| !channel.gone.is_cancelled());
+        if self.visit.is_none() || *self.open.borrow() >= CHANNELS_MAX {
             let reason = "you have too many commands in the lobby at once already".to_owned();
             reply.reject(ChannelOpenFailure::Other { code: SHORTAGE, reason }).await;
             return Ok(());
@@ -263,7 +290,7 @@ impl Handler for Connection {
         let (_, out) = channel.split();
         let gone = CancellationToken::new();
         let channel = SessionChannel {
-            out: Some(out),
+            place: Some(Place::new(out, &self.open)),
             pty: None,
             keyboard: None,
             interrupted: CancellationToken::new(),
@@ -271,7 +298,6 @@ impl Handler for Connection {
             _gone: gone.drop_guard(),
         };
         self.channels.insert(id, channel);
-        self.count();
         reply.accept().await;
         Ok(())
     }
@@ -303,7 +329,6 @@ impl Handler for Connection {
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
         self.channels.remove(&id);
-        self.count();
         Ok(())
     }
 
@@ -347,7 +372,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let allowed = self.visitor.as_ref().is_some_and(|visitor| visitor.may_have_terminal);
         match self.channels.get_mut(&id) {
-            Some(channel) if allowed && channel.out.is_some() => {
+            Some(channel) if allowed && channel.place.is_some() => {
                 channel.pty = Some(Pty { colours: !matches!(term, "" | "dumb") });
                 session.channel_success(id)
             }

@@ -6,18 +6,29 @@ use boxgate_config::PublicName;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::listing;
+
 /// Most bytes of a command line: far more than any verb has.
 pub(super) const COMMAND_MAX: usize = 4096;
 /// Longest lease. Who needs more asks her operator to set `idle_stop`.
 const KEEP_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 const AFTER_HELP: &str = "\
-NAME is a box as `ls` shows it, alice+web, or what stands behind the plus, web. Without a NAME, or with -, it is \
-your default box. What there is to see goes to standard output, in columns and colours on a terminal (ssh -t) and \
-as lines of tab-separated fields elsewhere; progress and errors go to standard error.
+NAME is a box as `ls` shows it, alice+web, or what stands behind the plus, web.
+Without a NAME, or with -, it is your default box.
 
-Exit codes: 0 done; 1 failed; 2 not understood, or not confirmed; 3 the box is somebody else's; 4 there is no such \
-box; 75 failed, but may work when it is tried again; 130 interrupted, which ends the waiting and not the work.";
+What there is to see goes to standard output: in columns on a terminal (ssh -t),
+as lines of tab-separated fields elsewhere. Progress and errors go to standard
+error.
+
+Exit codes:
+  0    done
+  1    failed, and will until somebody changes something
+  2    not understood, or not confirmed: nothing was changed
+  3    the box is somebody else's
+  4    you have no such box
+  75   failed, but may work when it is tried again
+  130  interrupted, which ends the waiting and not the work";
 
 const NO_PROGRAMS: &str =
     "No programs run here and no files are kept here. For those log in to a box of yours, not to box@.\n";
@@ -29,7 +40,6 @@ const NO_PROGRAMS: &str =
     bin_name = "ssh box@HOST",
     no_binary_name = true,
     after_help = AFTER_HELP,
-    max_term_width = 100,
     arg_required_else_help = true
 )]
 struct Words {
@@ -40,10 +50,7 @@ struct Words {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum Verb {
     /// List your boxes
-    ///
-    /// Fields of a line elsewhere than on a terminal: box, user, state, since, connections, idle seconds, kept until,
-    /// CPUs in use, of, memory in use, of, processes, of, disk in use, of, image, outdated, isolated, address, why it
-    /// failed. What is not known is -.
+    #[command(after_help = ls_help())]
     Ls {
         /// As JSON
         #[arg(long)]
@@ -62,8 +69,8 @@ pub(super) enum Verb {
     Restart { name: Option<String> },
     /// Make a box anew from the current image
     ///
-    /// Its home directory and its Docker data stay. All else goes: packages that were installed, files outside of
-    /// /home, what runs.
+    /// Its home directory and its Docker data stay. All else goes: packages that were
+    /// installed, files outside of /home, whatever runs.
     Reset {
         name: Option<String>,
         /// Do not ask
@@ -202,6 +209,16 @@ impl Usage {
     }
 }
 
+/// The fields of a line, as many on each line of a terminal as it has room for.
+fn ls_help() -> String {
+    let lines = listing::COLUMNS.chunks(5).map(|names| names.join(", ")).collect::<Vec<_>>();
+    format!(
+        "Elsewhere than on a terminal each box is a line of these tab-separated fields. New\n\
+         ones will come after the last, and what is not known is -.\n  {}",
+        lines.join(",\n  ")
+    )
+}
+
 fn public_name(text: &str) -> Result<PublicName, String> {
     PublicName::parse(text).map_err(|fault| fault.to_string())
 }
@@ -213,7 +230,8 @@ mod tests {
 
     use super::*;
 
-    fn named(name: &str) -> Option<String> {
+    #[expect(clippy::unnecessary_wraps, reason = "what a verb holds is wrapped")]
+    fn some(name: &str) -> Option<String> {
         Some(name.to_owned())
     }
 
@@ -222,14 +240,14 @@ mod tests {
     #[case("  ls   --json ", Verb::Ls { json: true, usage: false })]
     #[case("new web", Verb::New { name: "web".to_owned() })]
     #[case("start", Verb::Start { name: None })]
-    #[case("stop -", Verb::Stop { name: named("-") })]
-    #[case("restart 'alice+web'", Verb::Restart { name: named("alice+web") })]
-    #[case("reset -y web", Verb::Reset { name: named("web"), yes: true })]
-    #[case("rm \"web\" --yes web", Verb::Rm { name: named("web"), yes: named("web") })]
+    #[case("stop -", Verb::Stop { name: some("-") })]
+    #[case("restart 'alice+web'", Verb::Restart { name: some("alice+web") })]
+    #[case("reset -y web", Verb::Reset { name: some("web"), yes: true })]
+    #[case("rm \"web\" --yes web", Verb::Rm { name: some("web"), yes: some("web") })]
     #[case("logs", Verb::Logs { name: None, lines: 100, follow: false })]
-    #[case("logs web -fn5", Verb::Logs { name: named("web"), lines: 5, follow: true })]
+    #[case("logs web -fn5", Verb::Logs { name: some("web"), lines: 5, follow: true })]
     #[case("whoami --json", Verb::Whoami { json: true })]
-    #[case("stop $(id)", Verb::Stop { name: named("$(id)") })]
+    #[case("stop $(id)", Verb::Stop { name: some("$(id)") })]
     fn command_lines(#[case] line: &str, #[case] expected: Verb) {
         assert_eq!(Verb::parse(line.as_bytes()).unwrap(), expected);
     }
@@ -271,7 +289,7 @@ mod tests {
 
     #[test]
     fn odd_bytes_and_giants() {
-        for command in [&b"rm \xff\xfe"[..], &[b'a'; COMMAND_MAX + 1], &[b' '; 1 << 20]] {
+        for command in [&b"rm \xff\xfe"[..], &[b'a'; COMMAND_MAX + 1], &vec![b' '; 1 << 20]] {
             let usage = Verb::parse(command).unwrap_err();
             assert!(!usage.is_help && usage.plain.len() < 200, "{}", usage.plain);
         }
@@ -290,9 +308,9 @@ mod tests {
     #[test]
     fn leases() {
         assert_eq!(keep("keep 8h"), Ok((None, 8 * 3600)));
-        assert_eq!(keep("keep 90min web"), Ok((named("web"), 90 * 60)));
+        assert_eq!(keep("keep 90min web"), Ok((some("web"), 90 * 60)));
         assert_eq!(keep("keep --off"), Ok((None, 0)));
-        assert_eq!(keep("keep --off web"), Ok((named("web"), 0)));
+        assert_eq!(keep("keep --off web"), Ok((some("web"), 0)));
         for refused in ["keep web", "keep web 8h", "keep 0s", "keep 999years", "keep --off web 8h", "keep 8"]
         {
             assert!(keep(refused).is_err(), "{refused}");
@@ -301,7 +319,9 @@ mod tests {
 
     #[test]
     fn the_help_that_people_read() {
-        insta::assert_snapshot!(Verb::parse(b"help").unwrap_err().plain);
+        for command in ["help", "help ls", "help keep", "help rm", "scp -t /tmp"] {
+            insta::assert_snapshot!(Verb::parse(command.as_bytes()).unwrap_err().plain);
+        }
     }
 
     proptest! {
