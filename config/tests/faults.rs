@@ -194,7 +194,8 @@ lobby_socket = "/run/boxgate/one.sock"
 
 #[test]
 fn the_lobbys_socket_is_beside_the_other() {
-    let config = |text: &str| Config::parse(Path::new("boxgate.toml"), text).unwrap().provisioner.lobby_socket;
+    let config =
+        |text: &str| Config::parse(Path::new("boxgate.toml"), text).unwrap().provisioner.lobby_socket;
     assert_eq!(config(""), Path::new("/run/boxgate/lobby.sock"));
     assert_eq!(config("provisioner.socket = \"/srv/p.sock\""), Path::new("/srv/lobby.sock"));
 }

@@ -74,7 +74,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let serving = async { tokio::join!(answering, receiving, fleet.look_after()) };
     tokio::pin!(serving);
     tokio::select! {
-        _ = &mut serving => {}
+        // What serves ends with the shutdown too, and what is under way is waited for first.
+        biased;
         () = shutdown.cancelled() => {
             info!("shutting down");
             let ended = async { tokio::join!(&mut serving, fleet.landed()) };
@@ -82,6 +83,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
                 warn!("not all came to an end in {SHUTDOWN:?}; the next start goes on from what is there");
             }
         }
+        _ = &mut serving => {}
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::serve::Listener;
-use boxgate_config::{Config, LoginName, PublicName};
+use boxgate_config::{Config, LoginName};
 use boxgate_provisioner_api::Client;
 use russh::{MethodKind, MethodSet, SshId, server};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,8 @@ pub struct Lobby {
 struct Site {
     door: Door,
     provisioner: Client,
-    public_name: Option<PublicName>,
+    /// How the host is reached, and what people may have.
+    config: Arc<Config>,
     visits: Mutex<HashMap<LoginName, usize>>,
 }
 
@@ -79,14 +80,14 @@ impl Lobby {
     ///
     /// # Errors
     /// A [`ServerError`] that says what to do.
-    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
+    pub async fn bind(config: &Arc<Config>) -> Result<Self, ServerError> {
         let permitted = Permitted::of(&config.provisioner)?;
         let (door, host_key) = Door::make(config.provisioner.lobby_socket.clone())?;
         let (gate, cleanup) = Gate::open(&config.provisioner.lobby_socket, permitted).await?;
         let site = Site {
             door,
             provisioner: Client::new(config.provisioner.socket.clone()),
-            public_name: config.gateway.public_name.clone(),
+            config: Arc::clone(config),
             visits: Mutex::default(),
         };
         Ok(Self { gate, permitted, cleanup, ssh: Arc::new(ssh_config(host_key)), site: Arc::new(site) })

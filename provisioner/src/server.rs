@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{
     BOXES_PATH, BoxSummary, ENSURE_PATH, EnsureRequest, Failure, FailureCode, GC_PATH, GcReport, GcRequest,
-    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_REQUEST, ORDER_PATH, OrderRequest,
-    Refusal, USE_PATH,
+    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest,
+    MAX_REQUEST, ORDER_PATH, OrderRequest, Refusal, USE_PATH,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};

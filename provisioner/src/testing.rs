@@ -35,6 +35,7 @@ pub(crate) fn config_in(directory: &TempDir) -> Config {
     let mut config = config();
     config.provisioner.state_dir = directory.path().join("state");
     config.provisioner.socket = directory.path().join("provisioner.sock");
+    config.provisioner.lobby_socket = directory.path().join("lobby.sock");
     config.provisioner.gateway_user = nix::unistd::Uid::current().to_string();
     config
 }

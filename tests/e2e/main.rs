@@ -21,6 +21,7 @@ mod harness;
 mod keys;
 mod load;
 mod lobby;
+mod lobby_verbs;
 mod neighbours;
 mod operator;
 mod restarts;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +26,6 @@ use tracing::{Instrument, Span, debug, field, info, warn};
 use super::desk::Desk;
 use super::exit::Exit;
 use super::terminal::{CTRL_C, KEYBOARD_QUEUE, Pty, Terminal};
-use super::verb::Verb;
 use super::visitor::Visitor;
 use super::{Site, Visit};
 
@@ -213,15 +213,14 @@ async fn serve(
         .as_deref()
         .map(|command| String::from_utf8_lossy(command).chars().take(LOGGED).collect::<String>());
     info!(came = visitor.came, command = ?logged.as_deref().unwrap_or_default(), "asked");
-    let goes_on =
-        command.as_deref().is_some_and(|command| Verb::parse(command).is_ok_and(|verb| verb.goes_on()));
-    let mut desk = Desk { site, visitor, terminal: &mut terminal };
+    let begun = AtomicBool::new(false);
+    let mut desk = Desk { site, visitor, terminal: &mut terminal, begun: &begun };
     let exit = tokio::select! {
         exit = desk.serve(command.as_deref()) => exit,
         () = interrupted.cancelled() => Exit::Interrupted,
     };
     if exit == Exit::Interrupted {
-        let words = if goes_on { NO_LONGER_WAITING } else { "\n" };
+        let words = if begun.load(Relaxed) { NO_LONGER_WAITING } else { "\n" };
         // Who interrupts and leaves need not hear it.
         drop(terminal.say(words).await);
     }

@@ -1,6 +1,8 @@
 //! Does what a visitor wants, or says why not.
 
-use boxgate_config::{DevBoxId, PublicName};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use boxgate_config::{BoxLimits, DevBoxId, PublicName};
 use boxgate_provisioner_api::{BoxSummary, ClientError, KeepRequest, Limits, Order, OrderRequest, Progress};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,6 +24,8 @@ pub(super) struct Desk<'a> {
     pub(super) site: &'a Site,
     pub(super) visitor: &'a Visitor,
     pub(super) terminal: &'a mut Terminal,
+    /// Set when something was begun that goes on when nobody waits for it.
+    pub(super) begun: &'a AtomicBool,
 }
 
 /// `whoami --json`.
@@ -32,6 +36,9 @@ struct Identity<'a> {
     certificate: Option<&'a str>,
     address: Option<&'a str>,
     terminal: bool,
+    max_boxes: usize,
+    /// Of each of her boxes, unless it has others.
+    limits: Limits,
     boxes: Vec<Holding>,
 }
 
@@ -136,6 +143,7 @@ impl Desk<'_> {
     async fn order(&mut self, devbox: &DevBoxId, order: Order) -> Result<(), Fault> {
         let client = self.visitor.came.clone();
         let request = OrderRequest { devbox: devbox.clone(), order, client };
+        self.begun.store(true, Relaxed);
         let (lines, mut progress) = mpsc::channel(PROGRESS_QUEUE);
         let on_progress = move |Progress { text }| {
             // Who does not read what is going on does not hold it up.
@@ -229,7 +237,7 @@ impl Desk<'_> {
     }
 
     async fn ssh_config(&mut self, host: Option<PublicName>) -> Result<(), Fault> {
-        let Some(at) = host.or_else(|| self.site.public_name.clone()) else {
+        let Some(at) = host.or_else(|| self.site.config.gateway.public_name.clone()) else {
             return Err(Fault::Usage(
                 "ssh-config does not know how you reach this host (your operator can set gateway.public_name): say \
                  --host and what you write behind the @, with :PORT if that is not 22"
@@ -243,6 +251,7 @@ impl Desk<'_> {
     async fn whoami(&mut self, json: bool) -> Result<(), Fault> {
         let visitor = self.visitor;
         let boxes = self.boxes(false).await?;
+        let settings = self.site.config.settings_of(&visitor.login);
         let (key, certificate, address) = match visitor.particulars() {
             Some((key, certificate, address)) => (Some(key), certificate, Some(address)),
             None => (None, None, None),
@@ -255,14 +264,16 @@ impl Desk<'_> {
                 certificate,
                 address,
                 terminal: visitor.may_have_terminal,
+                max_boxes: settings.max_boxes,
+                limits: limits_of(&settings.limits),
                 boxes: boxes.iter().map(holding).collect(),
             };
             let text = serde_json::to_string_pretty(&identity)? + "\n";
             return Ok(self.terminal.print(&text).await?);
         }
         let none = || "-".to_owned();
-        let of = |devbox: &BoxSummary| format!("{} ({})", devbox.id, limits(&devbox.limits));
-        let boxes: Vec<_> = boxes.iter().map(of).collect();
+        let boxes: Vec<_> = boxes.iter().map(|devbox| devbox.id.to_string()).collect();
+        let limits = limits(&limits_of(&settings.limits));
         let lines = [
             ("login", visitor.login.to_string()),
             ("key", key.map_or_else(none, str::to_owned)),
@@ -270,6 +281,7 @@ impl Desk<'_> {
             ("address", address.map_or_else(none, str::to_owned)),
             ("terminal", if visitor.may_have_terminal { "allowed" } else { "not allowed" }.to_owned()),
             ("boxes", if boxes.is_empty() { none() } else { boxes.join(", ") }),
+            ("limits", format!("{} boxes; each {limits}", settings.max_boxes)),
         ];
         let is_terminal = self.terminal.is_terminal();
         let line = |(name, value): &(&str, String)| {
@@ -280,7 +292,7 @@ impl Desk<'_> {
 
     /// How `login` is logged in to, as far as that is known here.
     fn ssh(&self, login: impl std::fmt::Display) -> String {
-        match &self.site.public_name {
+        match &self.site.config.gateway.public_name {
             Some(name) => {
                 let port = name.port().map_or_else(String::new, |port| format!("-p {port} "));
                 format!("ssh {port}{login}@{}", name.host())
@@ -293,12 +305,22 @@ impl Desk<'_> {
 /// What happened and what to do, for whoever asked.
 fn told(fault: &Fault) -> String {
     match fault {
-        Fault::Api(ClientError::Failed(failure)) => format!("{}. {}", failure.message, failure.remedy),
         Fault::Api(ClientError::Unreachable { .. }) => {
-            "the service that makes boxes does not answer. Try again in a moment".to_owned()
+            "the service that makes boxes does not answer (try again in a moment)".to_owned()
         }
-        Fault::Api(_) => format!("{fault}. Tell your operator"),
+        Fault::Api(ClientError::Refused(_) | ClientError::Protocol(_)) => {
+            format!("{fault} (tell your operator)")
+        }
         fault => fault.to_string(),
+    }
+}
+
+fn limits_of(limits: &BoxLimits) -> Limits {
+    Limits {
+        cpus: limits.cpus,
+        memory_bytes: limits.memory.as_u64(),
+        pids: limits.pids,
+        disk_bytes: limits.disk.map(|size| size.as_u64()),
     }
 }
 

@@ -24,7 +24,7 @@ struct Inner {
 
 impl Door {
     /// The door, and the host key behind it: a new one with each start, since it is asked for with each login.
-    pub(super) fn make(socket: PathBuf) -> Result<(Self, PrivateKey), ssh_key::Error> {
+    pub(crate) fn make(socket: PathBuf) -> Result<(Self, PrivateKey), ssh_key::Error> {
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
         let endpoint = LobbyEndpoint { socket, host_key: key.public_key().to_openssh()? };
         Ok((Self(Arc::new(Inner { endpoint, authorities: Mutex::default() })), key))
@@ -43,7 +43,7 @@ impl Door {
         self.0.endpoint.clone()
     }
 
-    pub(super) fn believes(&self, authority: &KeyData) -> bool {
+    pub(crate) fn believes(&self, authority: &KeyData) -> bool {
         self.0.authorities.lock().unwrap_or_else(PoisonError::into_inner).contains(authority)
     }
 }

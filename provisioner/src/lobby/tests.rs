@@ -114,12 +114,11 @@ impl Setup {
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = TempDir::new().unwrap();
         let mut config = testing::config_in(&directory);
-        config.provisioner.lobby_socket = directory.path().join("lobby.sock");
         config.gateway.public_name = PublicName::parse("devhost.example.org:2222").ok();
         change(&mut config);
         let asked = Asked::default();
         api(config.provisioner.socket.clone(), Arc::clone(&asked));
-        let lobby = Lobby::bind(&config).await.unwrap();
+        let lobby = Lobby::bind(&Arc::new(config)).await.unwrap();
         let (door, authority, shutdown) = (lobby.door(), key(), CancellationToken::new());
         drop(door.open_to(authority.public_key()));
         tokio::spawn(lobby.serve(shutdown.clone()));
@@ -332,7 +331,7 @@ async fn progress_and_reasons_are_told_on_standard_error() {
     assert_eq!(ran.err, "boxgate: working on alice+web\n");
     assert_eq!(ran.out, "box alice+web is ready: ssh -p 2222 alice+web@devhost.example.org\n");
     let ran = setup.run("start full").await;
-    assert_eq!(ran.err.lines().last(), Some("boxgate: box alice+full: it went wrong [2J. Do something"));
+    assert_eq!(ran.err.lines().last(), Some("boxgate: box alice+full: it went wrong [2J (Do something)"));
 }
 
 #[tokio::test]
@@ -359,6 +358,7 @@ async fn she_is_told_who_she_is() {
     let expected = ["alice", "SHA256:abc", "192.0.2.1:51234"].map(serde_json::Value::from);
     assert_eq!(["login", "key", "address"].map(|name| json[name].clone()), expected);
     assert_eq!((&json["terminal"], &json["boxes"][1]["id"]), (&true.into(), &"alice+web".into()));
+    assert_eq!((&json["max_boxes"], &json["limits"]["cpus"]), (&3.into(), &2.0.into()));
     let lines = setup.run("whoami").await.out;
     assert!(lines.contains("login\talice\n") && lines.contains("certificate\t-\n"), "{lines}");
     let greeting = setup.type_in("", b"").await;
@@ -417,7 +417,9 @@ async fn on_a_terminal_she_is_asked(
     let ran = setup.type_in(command, typed).await;
     assert_eq!(ran.exit, Some(exit), "{ran:?}");
     assert_eq!(setup.asked(), if asked.is_empty() { vec![] } else { vec![asked] });
+    // A Ctrl-C may come before the question.
     assert!(exit == 130 || ran.err.contains("home directory"), "{ran:?}");
+    assert!(!ran.err.contains("no longer waiting"), "nothing was begun: {ran:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use boxgate_config::PublicName;
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::listing;
@@ -30,8 +29,11 @@ Exit codes:
   75   failed, but may work when it is tried again
   130  interrupted, which ends the waiting and not the work";
 
+/// What clients run at the other end to copy files.
+const PROGRAMS: [&str; 6] =
+    ["scp", "rsync", "sftp-server", "git-upload-pack", "git-receive-pack", "git-upload-archive"];
 const NO_PROGRAMS: &str =
-    "No programs run here and no files are kept here. For those log in to a box of yours, not to box@.\n";
+    "no programs run here and no files are kept here: for those log in to a box of yours, not to box@";
 
 /// Says what is to happen to your boxes. Who you are your key says.
 #[derive(Debug, Parser)]
@@ -113,8 +115,10 @@ pub(super) enum Verb {
 
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub(super) struct Keep {
+    /// For how long from now on
     #[arg(value_name = "DURATION", required_unless_present = "off")]
     first: Option<String>,
+    /// Which box, if not your default one
     #[arg(value_name = "NAME")]
     second: Option<String>,
     /// No longer
@@ -142,32 +146,16 @@ impl Verb {
         }
         let text = str::from_utf8(command).map_err(|_| Usage::text("the command is not UTF-8 text"))?;
         let words = shlex::split(text).ok_or_else(|| Usage::text("the command ends within a quotation"))?;
-        match Words::try_parse_from(words) {
-            Ok(words) => Ok(words.verb),
-            Err(error) => Err(Usage::of(&error)),
+        let program = words.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
+        if PROGRAMS.contains(&program) {
+            return Err(Usage::text(NO_PROGRAMS));
         }
+        Words::try_parse_from(words).map(|words| words.verb).map_err(|error| Usage::of(&error))
     }
 
     /// What is said to a script that wants nothing.
     pub(super) fn usage() -> Usage {
         Usage::text("a command is missing")
-    }
-
-    /// Whether the provisioner goes on with it when nobody waits for it any more.
-    pub(super) fn goes_on(&self) -> bool {
-        match self {
-            Self::New { .. }
-            | Self::Start { .. }
-            | Self::Stop { .. }
-            | Self::Restart { .. }
-            | Self::Reset { .. }
-            | Self::Rm { .. } => true,
-            Self::Ls { .. }
-            | Self::Logs { .. }
-            | Self::Keep(_)
-            | Self::SshConfig { .. }
-            | Self::Whoami { .. } => false,
-        }
     }
 }
 
@@ -200,10 +188,9 @@ impl Usage {
 
     fn of(error: &clap::Error) -> Self {
         let rendered = error.render();
-        let hint = if error.kind() == ErrorKind::InvalidSubcommand { NO_PROGRAMS } else { "" };
         Self {
-            coloured: format!("{}{hint}", rendered.ansi()),
-            plain: format!("{rendered}{hint}"),
+            coloured: rendered.ansi().to_string(),
+            plain: rendered.to_string(),
             is_help: !error.use_stderr(),
         }
     }
@@ -272,9 +259,12 @@ mod tests {
         assert!(usage.plain.contains("help"), "{}", usage.plain);
     }
 
-    #[test]
-    fn a_program_is_told_where_programs_run() {
-        let usage = Verb::parse(b"scp -t /tmp").unwrap_err();
+    #[rstest]
+    #[case("scp -t /tmp")]
+    #[case("/usr/lib/openssh/sftp-server")]
+    #[case("git-upload-pack 'repository'")]
+    fn a_program_is_told_where_programs_run(#[case] line: &str) {
+        let usage = Verb::parse(line.as_bytes()).unwrap_err();
         assert!(usage.plain.contains("log in to a box of yours"), "{}", usage.plain);
     }
 
@@ -319,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_help_that_people_read() {
-        for command in ["help", "help ls", "help keep", "help rm", "scp -t /tmp"] {
+        for command in ["help", "help ls", "help keep", "help rm", "strat web"] {
             insta::assert_snapshot!(Verb::parse(command.as_bytes()).unwrap_err().plain);
         }
     }

@@ -367,3 +367,22 @@ async fn the_gateway_takes_nothing_from_anyone(
     let answer = as_nobody(&setup, &["--request", method, &format!("http://provisioner{path}")]).await;
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
 }
+
+#[tokio::test]
+async fn a_gateway_is_told_of_the_lobby_and_believed_there() {
+    let user_ca = PublicKey::from_openssh(testing::USER_CA).unwrap();
+    let (door, host_key) = Door::make("/run/boxgate/lobby.sock".into()).unwrap();
+    let told = door.clone();
+    let setup = Setup::with(|server| server.door = Some(told)).await;
+    let asked = |user_ca: &str| LobbyRequest { user_ca: user_ca.to_owned() };
+    let endpoint = setup.client().lobby(&asked(testing::USER_CA)).await.unwrap();
+    assert_eq!(endpoint.host_key, host_key.public_key().to_openssh().unwrap());
+    assert!(door.believes(user_ca.key_data()));
+    match setup.client().lobby(&asked("nonsense")).await {
+        Err(ClientError::Protocol(fault)) => {
+            assert!(fault.starts_with("user_ca is not one public key"), "{fault}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(Setup::new().await.client().lobby(&asked(testing::USER_CA)).await.is_err());
+}
