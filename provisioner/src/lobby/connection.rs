@@ -216,8 +216,10 @@ async fn serve(
     let begun = AtomicBool::new(false);
     let mut desk = Desk { site, visitor, terminal: &mut terminal, begun: &begun };
     let exit = tokio::select! {
-        exit = desk.serve(command.as_deref()) => exit,
+        // A question hears a Ctrl-C too, and would take it for an answer.
+        biased;
         () = interrupted.cancelled() => Exit::Interrupted,
+        exit = desk.serve(command.as_deref()) => exit,
     };
     if exit == Exit::Interrupted {
         let words = if begun.load(Relaxed) { NO_LONGER_WAITING } else { "\n" };
