@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{Engine, Health, Kept, Order, UseReport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -101,29 +101,57 @@ impl<B: Backend> Fleet<B> {
     }
 
     /// Makes or wakes a box, or joins in. `client` is for the log.
-    pub async fn ensure(&self, id: &DevBoxId, user_ca: &UserCa, client: &str) -> Status {
-        self.ask(id, &Purpose::Login(user_ca.clone()), client).await
+    #[must_use]
+    pub fn ensure(&self, id: &DevBoxId, user_ca: &UserCa, client: &str) -> Status {
+        self.ask(id, &Purpose::Login(user_ca.clone()), client)
     }
 
     /// Does to a box what somebody orders, or joins in.
-    pub async fn order(&self, id: &DevBoxId, order: Order, client: &str) -> Status {
-        self.ask(id, &Purpose::Order(order), client).await
+    #[must_use]
+    pub fn order(&self, id: &DevBoxId, order: Order, client: &str) -> Status {
+        self.ask(id, &Purpose::Order(order), client)
     }
 
-    async fn ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
-        loop {
-            let mut other = {
-                let mut flights = self.shared.flights();
-                match flights.get(id) {
-                    Some(flight) if flight.purpose == *purpose => return flight.status.clone(),
-                    Some(flight) => flight.status.clone(),
-                    None if flights.len() >= FLIGHTS_MAX => return flight::refused(id, &EnsureError::Busy),
-                    None => return self.launch(&mut flights, id, purpose, client),
+    fn ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
+        match self.try_ask(id, purpose, client) {
+            Ok(status) => status,
+            Err(other) => self.wait_for_turn(other, id, purpose, client),
+        }
+    }
+
+    /// The flight that is asked for, or the status of another one that comes before it.
+    fn try_ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Result<Status, Status> {
+        let mut flights = self.shared.flights();
+        match flights.get(id) {
+            Some(flight) if flight.purpose == *purpose => Ok(flight.status.clone()),
+            Some(flight) => Err(flight.status.clone()),
+            None if flights.len() >= FLIGHTS_MAX => Ok(flight::refused(id, &EnsureError::Busy)),
+            None => Ok(self.launch(&mut flights, id, purpose, client)),
+        }
+    }
+
+    /// Something else is done to the box: this asker's turn comes after, and she hears that she waits.
+    fn wait_for_turn(&self, mut other: Status, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
+        let (sender, status) = watch::channel(Some(flight::waits()));
+        let fleet = self.clone();
+        let (id, purpose, client) = (id.clone(), purpose.clone(), client.to_owned());
+        self.shared.tasks.spawn(async move {
+            let mut own = loop {
+                while other.changed().await.is_ok() {}
+                match fleet.try_ask(&id, &purpose, &client) {
+                    Ok(own) => break own,
+                    Err(next) => other = next,
                 }
             };
-            // Something else is done to the box: this asker's turn comes after.
-            while other.changed().await.is_ok() {}
-        }
+            own.mark_changed();
+            while own.changed().await.is_ok() {
+                let latest = own.borrow_and_update().clone();
+                if latest.is_some() {
+                    sender.send_replace(latest);
+                }
+            }
+        });
+        status
     }
 
     fn launch(
@@ -141,10 +169,10 @@ impl<B: Backend> Fleet<B> {
     }
 
     /// Finishes the removals that an earlier provisioner did not.
-    pub async fn finish_removals(&self) {
+    pub fn finish_removals(&self) {
         for id in self.shared.ensurer.removals_due() {
             info!(devbox = %id, "finishing its removal");
-            self.order(&id, Order::Remove, "an earlier start").await;
+            drop(self.order(&id, Order::Remove, "an earlier start"));
         }
     }
 
@@ -219,7 +247,7 @@ impl<B: Backend> Fleet<B> {
 
     /// Looks after the boxes until the shutdown: finishes what was left, stops what idles.
     pub async fn look_after(&self) {
-        self.finish_removals().await;
+        self.finish_removals();
         let every = self
             .shared
             .ensurer

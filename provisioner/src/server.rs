@@ -129,13 +129,13 @@ async fn ensure<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result
     let user_ca = UserCa::parse(&request.user_ca).map_err(|fault| {
         refuse(StatusCode::BAD_REQUEST, &format!("user_ca is not one public key: {fault}"))
     })?;
-    let status = fleet.ensure(&request.devbox, &user_ca, &request.client).await;
+    let status = fleet.ensure(&request.devbox, &user_ca, &request.client);
     Ok(events(stream::lines(request.devbox, status, stream::ensure_event)))
 }
 
 async fn order<B: Backend>(State(fleet): State<Fleet<B>>, body: Body) -> Result<Response, Response> {
     let request: OrderRequest = read(body)?;
-    let status = fleet.order(&request.devbox, request.order, &request.client).await;
+    let status = fleet.order(&request.devbox, request.order, &request.client);
     Ok(events(stream::lines(request.devbox, status, stream::order_event)))
 }
 

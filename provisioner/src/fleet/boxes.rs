@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{BoxState, BoxSummary, Limits};
+use boxgate_provisioner_api::{BoxSummary, Limits};
 use futures_util::{StreamExt, stream};
 
 use super::Fleet;
@@ -69,11 +69,7 @@ impl<B: Backend> Fleet<B> {
     /// The boxes whose containers run.
     pub(super) async fn running(&self) -> Result<Vec<DevBoxId>, backend::Error> {
         let boxes = self.boxes().await?;
-        Ok(boxes
-            .into_iter()
-            .filter(|summary| summary.state == BoxState::Ready)
-            .map(|summary| summary.id)
-            .collect())
+        Ok(boxes.into_iter().filter(|summary| summary.address.is_some()).map(|summary| summary.id).collect())
     }
 
     /// Whether something is being done to the box, or it is listed.
@@ -90,8 +86,7 @@ impl<B: Backend> Fleet<B> {
         let failed = shared.failed().get(&id).cloned();
         let state = match (flying, State::observed(container.as_ref()), failed) {
             (Some(state), ..) => state,
-            // It was mended without us.
-            (None, State::Ready, _) => State::Ready,
+            // Its container may run all the same: nobody has seen it answer.
             (None, _, Some(reason)) => State::Failed { reason },
             (None, observed, None) => observed,
         };

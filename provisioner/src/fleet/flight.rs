@@ -172,6 +172,11 @@ impl Purpose {
     }
 }
 
+/// What is said to whoever waits for another flight of the same box.
+pub(super) fn waits() -> Outcome {
+    Outcome::Progress(Progress { text: "waiting until what is being done to the box is done".to_owned() })
+}
+
 /// What a flight that left no result has come to: its task panicked.
 #[must_use]
 pub fn lost(id: &DevBoxId) -> Failure {

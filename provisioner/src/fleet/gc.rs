@@ -22,8 +22,7 @@ impl<B: Backend> Fleet<B> {
         let found = self.leftovers().await?;
         if remove {
             let of: HashSet<DevBoxId> = found.iter().filter_map(|leftover| leftover.of.clone()).collect();
-            let tidied =
-                of.iter().map(|id| async move { ended(self.ask(id, &Purpose::Tidy, "gc").await).await });
+            let tidied = of.iter().map(|id| async move { ended(self.ask(id, &Purpose::Tidy, "gc")).await });
             drop(join_all(tidied).await);
         }
         let left: HashSet<String> = if remove {

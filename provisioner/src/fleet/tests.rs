@@ -32,8 +32,8 @@ impl Setup {
         Self { _directory: directory, fake, shutdown, fleet }
     }
 
-    async fn join(&self, id: &str) -> Status {
-        self.fleet.ensure(&testing::id(id), &testing::user_ca(), "a test").await
+    fn join(&self, id: &str) -> Status {
+        self.fleet.ensure(&testing::id(id), &testing::user_ca(), "a test")
     }
 
     fn starts(&self) -> usize {
@@ -58,7 +58,7 @@ fn code(event: Option<Outcome>) -> Option<boxgate_provisioner_api::FailureCode> 
 #[tokio::test(start_paused = true)]
 async fn fifty_first_logins_make_one_box_and_all_get_in() {
     let setup = Setup::new();
-    let asked = join_all((0..50).map(|_| setup.join("alice"))).await;
+    let asked = (0..50).map(|_| setup.join("alice")).collect::<Vec<_>>();
     let results: Vec<_> = join_all(asked.into_iter().map(result)).await;
     assert!(results.iter().all(|event| matches!(event, Some(Outcome::Ready(_)))));
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
@@ -69,9 +69,9 @@ async fn fifty_first_logins_make_one_box_and_all_get_in() {
 #[tokio::test(start_paused = true)]
 async fn who_joins_late_sees_the_latest_progress() {
     let setup = Setup::new();
-    let first = setup.join("alice").await;
+    let first = setup.join("alice");
     sleep(Fake::BOOT / 2).await;
-    let late = setup.join("alice").await;
+    let late = setup.join("alice");
     let progress = Progress { text: "waiting for it to boot".to_owned() };
     assert_eq!(*late.borrow(), Some(Outcome::Progress(progress)));
     assert_eq!(result(first).await, result(late).await);
@@ -82,7 +82,7 @@ async fn who_joins_late_sees_the_latest_progress() {
 async fn boxes_do_not_wait_for_each_other() {
     let setup = Setup::new();
     let begun = Instant::now();
-    let asked = join_all(["alice", "bob", "carol+web"].map(|id| setup.join(id))).await;
+    let asked = ["alice", "bob", "carol+web"].map(|id| setup.join(id));
     let results: HashSet<_> = join_all(asked.into_iter().map(result))
         .await
         .into_iter()
@@ -98,7 +98,7 @@ async fn boxes_do_not_wait_for_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_box_is_made_though_nobody_waits_any_more() {
     let setup = Setup::new();
-    drop(setup.join("alice").await);
+    drop(setup.join("alice"));
     sleep(Fake::BOOT * 2).await;
     assert_eq!(setup.starts(), 1);
     assert!(setup.fleet.shared.flights().is_empty());
@@ -107,9 +107,9 @@ async fn a_box_is_made_though_nobody_waits_any_more() {
 #[tokio::test(start_paused = true)]
 async fn another_ca_gets_a_flight_of_its_own_afterwards() {
     let setup = Setup::new();
-    let first = setup.join("alice").await;
+    let first = setup.join("alice");
     let other = UserCa::parse(testing::OTHER_CA).unwrap();
-    let second = setup.fleet.ensure(&testing::id("alice"), &other, "a test").await;
+    let second = setup.fleet.ensure(&testing::id("alice"), &other, "a test");
     assert!(matches!(result(first).await, Some(Outcome::Ready(_))));
     assert!(matches!(result(second).await, Some(Outcome::Ready(_))));
     let state_dir = &setup.fleet.shared.ensurer.config().provisioner.state_dir;
@@ -121,29 +121,29 @@ async fn another_ca_gets_a_flight_of_its_own_afterwards() {
 async fn a_failure_is_everyones_and_the_next_login_tries_again() {
     let setup = Setup::new();
     setup.fake.world().boot = Boot::Ends;
-    let asked = join_all((0..3).map(|_| setup.join("alice"))).await;
+    let asked = (0..3).map(|_| setup.join("alice")).collect::<Vec<_>>();
     for event in join_all(asked.into_iter().map(result)).await {
         assert_eq!(code(event), Some(boxgate_provisioner_api::FailureCode::BootFailed));
     }
     setup.fake.world().boot = Boot::Answers;
-    assert!(matches!(result(setup.join("alice").await).await, Some(Outcome::Ready(_))));
+    assert!(matches!(result(setup.join("alice")).await, Some(Outcome::Ready(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_ends_one_flight() {
     let setup = Setup::new();
     setup.fake.world().boot = Boot::Panics;
-    assert_eq!(result(setup.join("alice").await).await, None);
+    assert_eq!(result(setup.join("alice")).await, None);
     assert!(setup.fleet.shared.flights().is_empty());
     setup.fake.world().boot = Boot::Answers;
-    assert!(matches!(result(setup.join("alice").await).await, Some(Outcome::Ready(_))));
+    assert!(matches!(result(setup.join("alice")).await, Some(Outcome::Ready(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_every_flight() {
     let setup = Setup::new();
     setup.fake.world().boot = Boot::Hangs;
-    let asked = setup.join("alice").await;
+    let asked = setup.join("alice");
     sleep(Duration::from_secs(3)).await;
     let begun = Instant::now();
     setup.shutdown.cancel();
@@ -157,9 +157,9 @@ async fn flights_are_bounded() {
     let setup = Setup::new();
     // Nothing runs before the first wait, so none of these has ended.
     for n in 0..FLIGHTS_MAX {
-        setup.join(&format!("user{n}")).await;
+        setup.join(&format!("user{n}"));
     }
-    let asked = setup.join("late").await;
+    let asked = setup.join("late");
     assert_eq!(code(result(asked).await), Some(boxgate_provisioner_api::FailureCode::Busy));
 }
 
@@ -167,7 +167,7 @@ async fn flights_are_bounded() {
 async fn boxes_are_listed_in_order_and_others_containers_are_not() {
     let setup = Setup::new();
     for id in ["bob", "alice+web", "alice"] {
-        result(setup.join(id).await).await;
+        result(setup.join(id)).await;
     }
     setup.order("bob", Order::Stop).await;
     setup.fake.world().containers.get_mut("boxgate.bob").unwrap().labels.clear();
@@ -189,12 +189,12 @@ impl Setup {
     }
 
     async fn ready(&self, id: &str) {
-        let outcome = result(self.join(id).await).await;
+        let outcome = result(self.join(id)).await;
         assert!(matches!(outcome, Some(Outcome::Ready(_))), "{outcome:?}");
     }
 
     async fn order(&self, id: &str, order: Order) -> Option<Outcome> {
-        result(self.fleet.order(&testing::id(id), order, "a test").await).await
+        result(self.fleet.order(&testing::id(id), order, "a test")).await
     }
 
     async fn state(&self, id: &str) -> Option<BoxState> {
@@ -256,7 +256,7 @@ async fn whoever_comes_while_a_box_is_being_stopped_gets_in() {
     sleep(2 * HOUR).await;
     setup.fleet.stop_idle().await.unwrap();
     assert!(setup.fleet.shared.flights().contains_key(&testing::id("alice")));
-    let all = join_all((0..10).map(|_| setup.join("alice"))).await;
+    let all = (0..10).map(|_| setup.join("alice")).collect::<Vec<_>>();
     for outcome in join_all(all.into_iter().map(result)).await {
         assert!(matches!(outcome, Some(Outcome::Ready(_))), "{outcome:?}");
     }
@@ -281,13 +281,11 @@ async fn orders_take_turns_and_the_same_ones_join() {
     let setup = Setup::new();
     setup.ready("alice").await;
     let id = testing::id("alice");
-    let (stop, start, again, stop_again) = tokio::join!(
-        setup.fleet.order(&id, Order::Stop, "a test"),
-        setup.fleet.order(&id, Order::Restart, "a test"),
-        setup.fleet.order(&id, Order::Restart, "a test"),
-        setup.fleet.order(&id, Order::Stop, "a test"),
-    );
-    for status in [stop, start, again, stop_again] {
+    let asked = [Order::Stop, Order::Restart, Order::Restart, Order::Stop];
+    let statuses = asked.map(|order| setup.fleet.order(&id, order, "a test"));
+    // Nobody waits for a first word.
+    assert!(statuses.iter().skip(1).take(2).all(|status| status.borrow().is_some()));
+    for status in statuses {
         assert_eq!(result(status).await, Some(Outcome::Done));
     }
     assert_eq!(setup.starts(), 2);
@@ -296,14 +294,14 @@ async fn orders_take_turns_and_the_same_ones_join() {
 #[tokio::test(start_paused = true)]
 async fn what_a_box_is_doing_is_listed() {
     let setup = Setup::new();
-    let status = setup.join("alice").await;
+    let status = setup.join("alice");
     sleep(Fake::BOOT / 2).await;
     assert_eq!(setup.state("alice").await, Some(BoxState::Booting));
     result(status).await;
     assert_eq!(setup.state("alice").await, Some(BoxState::Ready));
     assert_eq!(setup.order("alice", Order::Stop).await, Some(Outcome::Done));
     assert_eq!(setup.state("alice").await, Some(BoxState::Stopped));
-    let status = setup.join("alice").await;
+    let status = setup.join("alice");
     sleep(Fake::BOOT / 2).await;
     assert_eq!(setup.state("alice").await, Some(BoxState::Waking));
     result(status).await;
@@ -317,7 +315,7 @@ async fn a_failed_box_says_why_until_it_is_had() {
     setup.ready("alice").await;
     setup.order("alice", Order::Stop).await;
     setup.fake.world().boot = Boot::Ends;
-    result(setup.join("alice").await).await;
+    result(setup.join("alice")).await;
     let boxes = setup.fleet.boxes().await.unwrap();
     assert_eq!(boxes[0].state, BoxState::Failed);
     assert!(boxes[0].reason.as_ref().unwrap().contains("exit code 1"), "{:?}", boxes[0].reason);
@@ -330,7 +328,7 @@ async fn a_failed_box_says_why_until_it_is_had() {
 async fn names_that_somebody_made_up_are_not_remembered() {
     let setup = Setup::with(|config| config.devbox.new_on_login = false);
     for n in 0..100 {
-        result(setup.join(&format!("alice+b{n}")).await).await;
+        result(setup.join(&format!("alice+b{n}"))).await;
         setup.order(&format!("alice+c{n}"), Order::Start).await;
     }
     assert!(setup.fleet.shared.failed().is_empty() && setup.fleet.boxes().await.unwrap().is_empty());
@@ -341,7 +339,7 @@ async fn what_an_interrupted_first_login_left_is_collected() {
     let setup = Setup::new();
     setup.fake.world().changes_left = Some(1);
     setup.fake.world().last_change_counts = true;
-    result(setup.join("alice").await).await;
+    result(setup.join("alice")).await;
     setup.fake.world().changes_left = None;
     let found = setup.fleet.gc(false).await.unwrap();
     let kinds: Vec<_> = found.orphans.iter().map(|orphan| (orphan.kind, orphan.removed)).collect();
