@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use boxgate_config::{Config, DevBoxId, Runtime};
+use boxgate_provisioner_api::{BoxState, BoxSummary, Limits};
 use tempfile::TempDir;
 
 use crate::devbox_files::UserCa;
@@ -28,6 +29,26 @@ pub(crate) fn user_ca() -> UserCa {
 
 pub(crate) fn id(id: &str) -> DevBoxId {
     DevBoxId::parse(id).unwrap()
+}
+
+/// A box as it is listed of which little is known, and nothing is used.
+pub(crate) fn summary(id: &str, state: BoxState) -> BoxSummary {
+    BoxSummary {
+        id: DevBoxId::parse(id).unwrap(),
+        state,
+        reason: None,
+        since: None,
+        container: format!("boxgate.{}", id.replace('+', ".")),
+        image: None,
+        outdated: false,
+        isolated: true,
+        address: None,
+        connections: 0,
+        idle_seconds: None,
+        keep_until: None,
+        limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096, disk_bytes: None },
+        usage: None,
+    }
 }
 
 /// The configuration with its directories in one that is removed in the end.

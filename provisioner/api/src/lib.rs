@@ -44,7 +44,7 @@ pub const BOXES_PATH: &str = "/v1/boxes";
 pub const ORDER_PATH: &str = "/v1/order";
 /// Keeps a box running while it is idle: [`KeepRequest`] → [`Kept`]. For root alone.
 pub const KEEP_PATH: &str = "/v1/keep";
-/// What the console of `?box=` got, as lines of text: the last `&lines=`, and with `&follow=true` all that
+/// What the console of `?box=` got, as lines of text without anything that controls a terminal: the last `&lines=`, and with `&follow=true` all that
 /// comes, until the box or the reader ends. For root alone.
 pub const LOGS_PATH: &str = "/v1/logs";
 /// Who uses what, said by a gateway: [`UseReport`].

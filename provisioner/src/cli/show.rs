@@ -73,27 +73,16 @@ fn isolation(devbox: &BoxSummary) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use boxgate_config::DevBoxId;
     use boxgate_provisioner_api::{BoxState, Limits, Usage};
 
     use super::*;
+    use crate::testing;
 
     fn failed() -> BoxSummary {
         BoxSummary {
-            id: DevBoxId::parse("alice+web").unwrap(),
-            state: BoxState::Failed,
             reason: Some("its sshd did not answer\n\u{1b}[2Jwithin 60s".to_owned()),
-            since: None,
-            container: "boxgate.alice.web".to_owned(),
-            image: None,
-            outdated: false,
             isolated: false,
-            address: None,
-            connections: 0,
-            idle_seconds: None,
-            keep_until: None,
-            limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096, disk_bytes: None },
-            usage: None,
+            ..testing::summary("alice+web", BoxState::Failed)
         }
     }
 

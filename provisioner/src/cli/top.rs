@@ -162,29 +162,20 @@ fn summed_up(boxes: &[BoxSummary]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use boxgate_config::DevBoxId;
     use boxgate_provisioner_api::Limits;
     use crossterm::event::KeyEventState;
     use rstest::rstest;
 
     use super::*;
+    use crate::testing;
 
     fn devbox(id: &str, usage: Option<(f64, u64)>) -> BoxSummary {
+        let state = if usage.is_some() { BoxState::Ready } else { BoxState::Stopped };
         BoxSummary {
-            id: DevBoxId::parse(id).unwrap(),
-            state: if usage.is_some() { BoxState::Ready } else { BoxState::Stopped },
-            reason: None,
-            since: None,
-            container: String::new(),
-            image: None,
-            outdated: false,
-            isolated: true,
-            address: None,
             connections: 2,
-            idle_seconds: None,
-            keep_until: None,
             limits: Limits { cpus: 2.0, memory_bytes: 1 << 30, pids: 4096, disk_bytes: None },
             usage: usage.map(|(cpus, memory_bytes)| Usage { cpus, memory_bytes, pids: 1, disk_bytes: None }),
+            ..testing::summary(id, state)
         }
     }
 

@@ -1,12 +1,12 @@
 //! What people, scripts and programs read.
 
-use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{Limits, Usage};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::testing;
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 
@@ -17,20 +17,9 @@ fn now() -> Timestamp {
 /// A stopped box as it is after an hour.
 fn stopped(id: &str) -> BoxSummary {
     BoxSummary {
-        id: DevBoxId::parse(id).unwrap(),
-        state: BoxState::Stopped,
-        reason: None,
         since: Some("2026-03-01T10:59:59.123456789Z".to_owned()),
-        container: format!("boxgate.{}", id.replace('+', ".")),
         image: Some("boxgate/box:latest".to_owned()),
-        outdated: false,
-        isolated: true,
-        address: None,
-        connections: 0,
-        idle_seconds: None,
-        keep_until: None,
-        limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096, disk_bytes: None },
-        usage: None,
+        ..testing::summary(id, BoxState::Stopped)
     }
 }
 

@@ -140,9 +140,10 @@ mod tests {
     use boxgate_provisioner_api::{GcReport, OrphanKind};
     use rstest::rstest;
 
-    use super::super::testing::{devbox, facts, statuses};
+    use super::super::testing::{facts, statuses};
     use super::*;
     use crate::cli::doctor::finding::Status;
+    use crate::testing::summary;
 
     #[rstest]
     #[case(Some("2026-02-20T12:00:00.123456789Z"), Status::Ok)]
@@ -166,7 +167,7 @@ mod tests {
     fn only_running_boxes_use_memory() {
         let mut facts = facts();
         facts.engine.as_mut().unwrap().memory_bytes = 10 << 30;
-        facts.boxes = Ok((0..3).map(|_| devbox("alice", BoxState::Ready)).collect());
+        facts.boxes = Ok((0..3).map(|_| summary("alice", BoxState::Ready)).collect());
         assert_eq!(statuses(&memory(&facts)), [Status::Warn]);
         facts.boxes.as_mut().unwrap()[0].state = BoxState::Stopped;
         assert_eq!(statuses(&memory(&facts)), [Status::Ok]);
@@ -193,7 +194,7 @@ mod tests {
     fn boxes_that_failed_or_are_not_isolated() {
         let mut facts = facts();
         let boxes = facts.boxes.as_mut().unwrap();
-        boxes.push(BoxSummary { isolated: false, ..devbox("bob", BoxState::Failed) });
+        boxes.push(BoxSummary { isolated: false, ..summary("bob", BoxState::Failed) });
         let findings = listed(&facts);
         assert_eq!(statuses(&findings), [Status::Warn, Status::Fail]);
         assert_eq!(findings[0].message, "failed: bob");

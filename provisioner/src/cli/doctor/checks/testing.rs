@@ -2,36 +2,18 @@
 
 use std::path::Path;
 
-use boxgate_config::{Config, DevBoxId};
-use boxgate_provisioner_api::{BoxState, BoxSummary, Engine, Firewall, GcReport, Health, Limits};
+use boxgate_config::Config;
+use boxgate_provisioner_api::{BoxState, Engine, Firewall, GcReport, Health};
 
 use crate::backend::docker::{Cgroup, EngineReport, ImageReport};
 use crate::cli::doctor::engine::{DaemonSettings, Sysbox};
 use crate::cli::doctor::facts::Facts;
 use crate::cli::doctor::finding::{Finding, Status};
 use crate::cli::doctor::host::Clock;
+use crate::testing::summary;
 
 pub(super) fn statuses(findings: &[Finding]) -> Vec<Status> {
     findings.iter().map(|finding| finding.status).collect()
-}
-
-pub(super) fn devbox(id: &str, state: BoxState) -> BoxSummary {
-    BoxSummary {
-        id: DevBoxId::parse(id).unwrap(),
-        state,
-        reason: None,
-        since: None,
-        container: String::new(),
-        image: None,
-        outdated: false,
-        isolated: true,
-        address: None,
-        connections: 0,
-        idle_seconds: None,
-        keep_until: None,
-        limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096, disk_bytes: None },
-        usage: None,
-    }
 }
 
 /// Two boxes under Sysbox on a host of 64 GiB.
@@ -74,7 +56,7 @@ pub(super) fn facts() -> Facts {
         sysbox: Sysbox { version: Some("0.7.1".to_owned()), silent: Vec::new() },
         firewall: Some(Ok(())),
         health: Ok(Health { version, engine: Engine::Ok, firewall: Firewall::Ok, isolated: true }),
-        boxes: Ok(vec![devbox("alice", BoxState::Ready), devbox("alice+web", BoxState::Stopped)]),
+        boxes: Ok(vec![summary("alice", BoxState::Ready), summary("alice+web", BoxState::Stopped)]),
         leftovers: Ok(GcReport { orphans: Vec::new() }),
         fix: false,
     }
