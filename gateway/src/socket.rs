@@ -16,11 +16,6 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Bytes that may wait unsent in the kernel. More would make a keystroke queue behind a download.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// Bytes from a box that may wait in the kernel, which books twice as many. A box is on this host, so its answers
-/// take no time on the way, and what is more than this only keeps a keystroke's echo behind a download: left to
-/// itself, the kernel makes room for the whole of a channel's window.
-const FROM_DEVBOX: usize = 128 * 1024;
-
 /// Sets the options that both hops share.
 ///
 /// # Errors
@@ -32,15 +27,6 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
-}
-
-/// Sets the options of the hop to a box.
-///
-/// # Errors
-/// As for [`tune`].
-pub fn tune_to_devbox(stream: &TcpStream) -> io::Result<()> {
-    tune(stream)?;
-    SockRef::from(stream).set_recv_buffer_size(FROM_DEVBOX)
 }
 
 /// Ends a connection from outside of the task that speaks SSH over it. Holds a descriptor of its own.
