@@ -10,7 +10,7 @@
 //! API does not check, and knows nothing of fleet, backend and Docker.
 //!
 //! Invariants: only the gateway's user and root are heard, and of those only who has a certificate of an authority
-//! that the gateway named ([`Door`]); a visitor orders about her own boxes and no others ([`name`]); a channel that
+//! that the gateway named ([`Door`]); a visitor orders about her own boxes and no others (`name`); a channel that
 //! ends takes its verb's waiting with it and not the work; everything that a visitor sends is bounded.
 
 mod connection;
