@@ -10,7 +10,8 @@ use crate::figure::{Figure, Statistic, Verdict, number};
 use crate::profile::Profile;
 use crate::site::Peer;
 
-const HEAD: [&str; 8] = ["figure", "unit", "direct", "gateway", "ssh -J", "the gateway's", "goal", ""];
+const HEAD: [&str; 8] =
+    ["figure", "unit", "direct or engine", "gateway", "ssh -J", "the gateway's", "goal", ""];
 
 /// A line for each figure and each of its goals: median (25th–75th percentile) at each peer.
 pub(crate) fn table(figures: &[Figure], facts: &Value) -> String {
@@ -50,7 +51,8 @@ fn lines_of(figure: &Figure, statistic: Statistic) -> Vec<[String; 8]> {
         Statistic::Median => figure.name.to_owned(),
         Statistic::P99 => format!("{}, p99", figure.name),
     };
-    let peers = [column(&[Peer::Direct]), column(&[Peer::Gateway, Peer::Cold]), column(&[Peer::Jump])];
+    let peers =
+        [column(&[Peer::Direct, Peer::Engine]), column(&[Peer::Gateway, Peer::Cold]), column(&[Peer::Jump])];
     let [direct, gateway, jump] = peers;
     let first = [name, figure.unit.to_owned(), direct, gateway, jump, seen, goal, met];
     let more = verdicts.map(|[seen, goal, met]| {
