@@ -299,7 +299,7 @@ async fn logs(State(world): State<Shared>, RawQuery(query): RawQuery) -> Respons
         return (StatusCode::NOT_FOUND, Json(failure)).into_response();
     }
     world.lock().unwrap().asked.push(Asked::Logs(query));
-    "\u{1b}[32mOK\u{1b}[0m booted\n\u{1b}]0;mine\u{7}no end".into_response()
+    "[ OK ] booted\nlogin:\n".into_response()
 }
 
 async fn gc(State(world): State<Shared>, Json(asked): Json<GcRequest>) -> Json<GcReport> {
