@@ -126,6 +126,12 @@ impl DevBoxId {
         Self { owner, name: None }
     }
 
+    /// What its owner calls it: `web` for `alice+web`; her default box has her own name.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        self.name.as_ref().map_or(self.owner.as_str(), DevBoxName::as_str)
+    }
+
     /// Parses what stands before the `@`, or a box's id in the API: `alice` or `alice+web`.
     ///
     /// # Errors

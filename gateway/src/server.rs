@@ -143,7 +143,9 @@ impl Server {
         let tasks = TaskTracker::new();
         let urls = shared.users.urls();
         tasks.spawn(stop.clone().run_until_cancelled_owned(async move { urls.run().await }));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(report_use(Arc::clone(&shared))));
+        let telling = Arc::clone(&shared);
+        let tell = async move { telling.uses.report_to(&telling.provisioner).await };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(tell));
         for listener in self.listeners {
             let accepting = accept(listener, Arc::clone(&shared), tasks.clone());
             tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
@@ -154,14 +156,6 @@ impl Server {
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             warn!(connections = tasks.len(), "ended with connections still open");
         }
-    }
-}
-
-/// Tells the provisioner who uses what.
-async fn report_use(shared: Arc<Shared>) {
-    match shared.authority.public_line() {
-        Ok(user_ca) => shared.uses.report_to(&shared.provisioner, &user_ca).await,
-        Err(fault) => error!(%fault, "cannot write the authority's key: the provisioner is told of no use"),
     }
 }
 

@@ -103,12 +103,11 @@ impl Uses {
     }
 
     /// Tells the provisioner, until it is dropped.
-    pub async fn report_to(&self, provisioner: &Client, user_ca: &str) {
+    pub async fn report_to(&self, provisioner: &Client) {
         let mut reached = true;
         loop {
             let begun = Instant::now();
-            let (gateway, user_ca) = (self.gateway.clone(), user_ca.to_owned());
-            let report = UseReport { gateway, user_ca, boxes: self.boxes() };
+            let report = UseReport { gateway: self.gateway.clone(), boxes: self.boxes() };
             match provisioner.report_use(&report).await {
                 Ok(()) => {
                     reached = true;

@@ -75,8 +75,7 @@ impl Blueprint {
 /// The prompt of `alice+web` says `web`: whose it is, its user name says already. A host name has no
 /// underscore and ends in no hyphen (RFC 1123 §2.1).
 fn hostname(id: &DevBoxId) -> String {
-    let name = id.name.as_ref().map_or(id.owner.as_str(), |name| name.as_str());
-    name.replace('_', "-").trim_end_matches('-').to_owned()
+    id.short_name().replace('_', "-").trim_end_matches('-').to_owned()
 }
 
 #[cfg(test)]

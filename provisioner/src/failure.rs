@@ -107,7 +107,7 @@ fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
             );
         }
         Trouble::NoSuchBox => {
-            return format!("make it with ssh box@HOST new {}, or log in as {}", name_of(id), id.owner);
+            return format!("make it with ssh box@HOST new {}, or log in as {}", id.short_name(), id.owner);
         }
         Trouble::TooManyBoxes { .. } => {
             "remove one with ssh box@HOST rm NAME, or ask your operator for a larger max_boxes"
@@ -148,11 +148,6 @@ fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
         Trouble::BootFailed { .. } => OPERATOR_LOG,
     };
     text.to_owned()
-}
-
-/// What its owner calls a box.
-fn name_of(id: &DevBoxId) -> &str {
-    id.name.as_ref().map_or(id.owner.as_str(), |name| name.as_str())
 }
 
 /// Text that others wrote, made fit for one line of somebody's terminal.

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use boxgate_config::DevBoxId;
+use boxgate_config::{BoxLimits, DevBoxId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, Progress, id};
@@ -88,6 +88,17 @@ pub struct Limits {
     pub disk_bytes: Option<u64>,
 }
 
+impl From<BoxLimits> for Limits {
+    fn from(limits: BoxLimits) -> Self {
+        Self {
+            cpus: limits.cpus,
+            memory_bytes: limits.memory.as_u64(),
+            pids: limits.pids,
+            disk_bytes: limits.disk.map(|disk| disk.as_u64()),
+        }
+    }
+}
+
 /// What a box uses at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
@@ -141,14 +152,12 @@ pub struct Kept {
     pub until: Option<String>,
 }
 
-/// What a gateway says every few seconds: all the boxes that have connections through it, and who signs for it.
+/// What a gateway says every few seconds: all the boxes that have connections through it.
 /// A box that is not named has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UseReport {
     /// Tells this gateway process from any other.
     pub gateway: String,
-    /// Public key of the gateway's user CA as one OpenSSH line.
-    pub user_ca: String,
     pub boxes: Vec<BoxUse>,
 }
 

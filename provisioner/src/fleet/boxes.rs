@@ -1,9 +1,10 @@
 //! The boxes as they are listed: what the engine shows, what is being done to them, who uses them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{BoxSummary, Limits};
+use boxgate_provisioner_api::BoxSummary;
 use futures_util::{StreamExt, stream};
 
 use super::Fleet;
@@ -23,29 +24,33 @@ impl<B: Backend> Fleet<B> {
     /// What the engine said instead.
     pub async fn boxes(&self) -> Result<Vec<BoxSummary>, backend::Error> {
         let ensurer = &self.shared.ensurer;
-        let instance = &ensurer.config().provisioner.instance;
-        let inventory = ensurer.backend().inventory(instance).await?;
-        let mut containers: BTreeMap<DevBoxId, Container> = BTreeMap::new();
-        for container in inventory.containers {
-            if let Some(id) = objects::devbox_of(&container.labels, instance)
-                && container.name == Names::of(instance, &id).container
-            {
-                containers.insert(id, container);
-            }
-        }
-        let homes = inventory.volumes.into_iter().filter_map(|(name, labels)| {
-            objects::devbox_of(&labels, instance).filter(|id| name == Names::of(instance, id).home)
-        });
-        let ids: BTreeSet<DevBoxId> =
-            homes.chain(containers.keys().cloned()).chain(self.shared.flights().keys().cloned()).collect();
         let mut hosts = Hosts::default();
         let mut boxes = Vec::new();
-        for id in ids {
-            let container = containers.remove(&id);
+        for (id, container) in self.found().await? {
             let host = hosts.of(ensurer.backend(), &Blueprint::new(ensurer.config(), id.clone())).await?;
             boxes.push(self.summary(id, container, &host));
         }
         Ok(boxes)
+    }
+
+    /// The boxes with their containers, if they have any.
+    async fn found(&self) -> Result<BTreeMap<DevBoxId, Option<Container>>, backend::Error> {
+        let ensurer = &self.shared.ensurer;
+        let instance = &ensurer.config().provisioner.instance;
+        let inventory = ensurer.backend().inventory(instance).await?;
+        let homes = inventory.volumes.into_iter().filter_map(|(name, labels)| {
+            objects::devbox_of(&labels, instance).filter(|id| name == Names::of(instance, id).home)
+        });
+        let mut found: BTreeMap<_, _> = homes.map(|id| (id, None)).collect();
+        found.extend(self.shared.flights().keys().map(|id| (id.clone(), None)));
+        for container in inventory.containers {
+            if let Some(id) = objects::devbox_of(&container.labels, instance)
+                && container.name == Names::of(instance, &id).container
+            {
+                found.insert(id, Some(container));
+            }
+        }
+        Ok(found)
     }
 
     /// The same with what each box uses, as far as the engine says.
@@ -68,8 +73,8 @@ impl<B: Backend> Fleet<B> {
 
     /// The boxes whose containers run.
     pub(super) async fn running(&self) -> Result<Vec<DevBoxId>, backend::Error> {
-        let boxes = self.boxes().await?;
-        Ok(boxes.into_iter().filter(|summary| summary.address.is_some()).map(|summary| summary.id).collect())
+        let found = self.found().await?.into_iter();
+        Ok(found.filter(|(_, container)| address(container.as_ref()).is_some()).map(|(id, _)| id).collect())
     }
 
     /// Whether something is being done to the box, or it is listed.
@@ -77,7 +82,7 @@ impl<B: Backend> Fleet<B> {
     /// # Errors
     /// What the engine said instead.
     pub async fn has(&self, id: &DevBoxId) -> Result<bool, backend::Error> {
-        Ok(self.boxes().await?.iter().any(|summary| summary.id == *id))
+        Ok(self.found().await?.contains_key(id))
     }
 
     fn summary(&self, id: DevBoxId, container: Option<Container>, host: &Host) -> BoxSummary {
@@ -90,11 +95,7 @@ impl<B: Backend> Fleet<B> {
             (None, _, Some(reason)) => State::Failed { reason },
             (None, observed, None) => observed,
         };
-        let runs = container.as_ref().and_then(|container| match container.state {
-            ContainerState::Running { address, .. } => address,
-            _ => None,
-        });
-        let settings = shared.ensurer.config().settings(&id);
+        let address = address(container.as_ref());
         BoxSummary {
             reason: match &state {
                 State::Failed { reason } => Some(reason.clone()),
@@ -108,19 +109,22 @@ impl<B: Backend> Fleet<B> {
                 .as_ref()
                 .map_or(shared.ensurer.config().devbox.runtime.isolates(), Container::isolates),
             image: container.map(|container| container.image),
-            address: runs,
+            address,
             connections: shared.uses.connections(&id),
-            idle_seconds: runs.map(|_| shared.uses.idle(&id).as_secs()),
+            idle_seconds: address.map(|_| shared.uses.idle(&id).as_secs()),
             keep_until: shared.leases.until(&id).map(|until| until.to_string()),
-            limits: Limits {
-                cpus: settings.limits.cpus,
-                memory_bytes: settings.limits.memory.as_u64(),
-                pids: settings.limits.pids,
-                disk_bytes: settings.limits.disk.map(|disk| disk.as_u64()),
-            },
+            limits: shared.ensurer.config().settings(&id).limits.into(),
             usage: None,
             id,
         }
+    }
+}
+
+/// Where a running container is on its box's network.
+fn address(container: Option<&Container>) -> Option<Ipv4Addr> {
+    match container?.state {
+        ContainerState::Running { address, .. } => address,
+        _ => None,
     }
 }
 

@@ -102,11 +102,7 @@ mod tests {
             connections,
             idle_seconds,
         };
-        UseReport {
-            gateway: gateway.to_owned(),
-            user_ca: String::new(),
-            boxes: boxes.iter().map(of).collect(),
-        }
+        UseReport { gateway: gateway.to_owned(), boxes: boxes.iter().map(of).collect() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use boxgate_config::{BoxLimits, DevBoxId, PublicName};
+use boxgate_config::{DevBoxId, PublicName};
 use boxgate_provisioner_api::{BoxSummary, ClientError, KeepRequest, Limits, Order, OrderRequest, Progress};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -197,7 +197,7 @@ impl Desk<'_> {
                     .await?
             }
             None => {
-                let name = devbox.name.as_ref().map_or(devbox.owner.as_str(), |name| name.as_str());
+                let name = devbox.short_name();
                 return Err(Fault::Usage(format!(
                     "{consequences}: say --yes {name} if that is what you want"
                 )));
@@ -265,7 +265,7 @@ impl Desk<'_> {
                 address,
                 terminal: visitor.may_have_terminal,
                 max_boxes: settings.max_boxes,
-                limits: limits_of(&settings.limits),
+                limits: settings.limits.into(),
                 boxes: boxes.iter().map(holding).collect(),
             };
             let text = serde_json::to_string_pretty(&identity)? + "\n";
@@ -273,7 +273,7 @@ impl Desk<'_> {
         }
         let none = || "-".to_owned();
         let boxes: Vec<_> = boxes.iter().map(|devbox| devbox.id.to_string()).collect();
-        let limits = limits(&limits_of(&settings.limits));
+        let limits = limits(&settings.limits.into());
         let lines = [
             ("login", visitor.login.to_string()),
             ("key", key.map_or_else(none, str::to_owned)),
@@ -312,15 +312,6 @@ fn told(fault: &Fault) -> String {
             format!("{fault} (tell your operator)")
         }
         fault => fault.to_string(),
-    }
-}
-
-fn limits_of(limits: &BoxLimits) -> Limits {
-    Limits {
-        cpus: limits.cpus,
-        memory_bytes: limits.memory.as_u64(),
-        pids: limits.pids,
-        disk_bytes: limits.disk.map(|size| size.as_u64()),
     }
 }
 
