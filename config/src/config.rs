@@ -109,6 +109,8 @@ pub struct ProvisionerConfig {
     /// What the running boxes' memory limits may come to together, as a share of the host's memory: 1.0 is all
     /// of it, 2.0 twice as much.
     pub memory_share: f64,
+    /// Boxes kept booted for people who have none yet. May be 0.
+    pub spare_boxes: usize,
     pub firewall: FirewallSwitch,
 }
 

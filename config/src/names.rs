@@ -10,6 +10,8 @@ const LOGIN_MAX: usize = 32;
 const DEVBOX_MAX: usize = 24;
 /// Whoever logs in as this asks for the lobby, where her key says whose boxes she may order about.
 pub const LOBBY: &str = "box";
+/// What the names of spare boxes begin with, before their numbers.
+const SPARE: &str = "s";
 /// Login names that a box needs for itself or that the gateway answers on its own.
 const RESERVED: [&str; 22] = [
     "root",
@@ -126,18 +128,41 @@ impl DevBoxId {
         Self { owner, name: None }
     }
 
+    /// A box that is kept ready for whoever comes first: `box+s7`. Nobody can be its owner.
+    #[must_use]
+    pub fn spare(number: u32) -> Self {
+        Self { owner: LoginName(LOBBY.to_owned()), name: Some(DevBoxName(format!("{SPARE}{number}"))) }
+    }
+
+    /// The number of a spare box; none for a person's.
+    #[must_use]
+    pub fn spare_number(&self) -> Option<u32> {
+        let number = self.name.as_ref()?.as_str().strip_prefix(SPARE)?.parse().ok()?;
+        (*self == Self::spare(number)).then_some(number)
+    }
+
+    /// Whether it is kept ready for somebody, and nobody's yet.
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        self.spare_number().is_some()
+    }
+
     /// What its owner calls it: `web` for `alice+web`; her default box has her own name.
     #[must_use]
     pub fn short_name(&self) -> &str {
         self.name.as_ref().map_or(self.owner.as_str(), DevBoxName::as_str)
     }
 
-    /// Parses what stands before the `@`, or a box's id in the API: `alice` or `alice+web`.
+    /// Parses what stands before the `@`, or a box's id in the API: `alice`, `alice+web`, or a spare box's.
     ///
     /// # Errors
     /// A [`NameError`] when either part is no name.
     pub fn parse(id: &str) -> Result<Self, NameError> {
         match id.split_once('+') {
+            Some((LOBBY, name)) => {
+                let spare = Self { owner: LoginName(LOBBY.to_owned()), name: Some(DevBoxName::parse(name)?) };
+                if spare.is_spare() { Ok(spare) } else { Err(NameError::Reserved) }
+            }
             None => Ok(Self::default_of(LoginName::parse(id)?)),
             Some((owner, name)) => {
                 Ok(Self { owner: LoginName::parse(owner)?, name: Some(DevBoxName::parse(name)?) })
@@ -202,6 +227,18 @@ mod tests {
         assert!(DevBoxId::parse("alice+").is_err());
         assert!(DevBoxId::parse("alice+web+x").is_err());
         assert!(DevBoxId::parse("+web").is_err());
+    }
+
+    #[rstest]
+    #[case("box+s7", Ok(Some(7)))]
+    #[case("box+s0", Ok(Some(0)))]
+    #[case("box+s07", Err(NameError::Reserved))]
+    #[case("box+s", Err(NameError::Reserved))]
+    #[case("box+s4294967296", Err(NameError::Reserved))]
+    #[case("box+web", Err(NameError::Reserved))]
+    #[case("alice+s7", Ok(None))]
+    fn spare_boxes_are_nobodys(#[case] id: &str, #[case] number: Result<Option<u32>, NameError>) {
+        assert_eq!(DevBoxId::parse(id).map(|id| id.spare_number()), number);
     }
 
     proptest! {

@@ -90,6 +90,7 @@ pub(crate) struct Provisioner {
     pub(crate) docker_socket: Option<Field<String>>,
     pub(crate) network_pool: Option<Field<String>>,
     pub(crate) memory_share: Option<Field<Number>>,
+    pub(crate) spare_boxes: Option<Field<i64>>,
     pub(crate) firewall: Option<Field<String>>,
 }
 

@@ -17,7 +17,7 @@ mod users;
 /// Prefix length of one box's network: a gateway address, the box, and room for its own bridges.
 const BOX_PREFIX: u8 = 28;
 
-/// Each spare connection is two processes of the box's sshd.
+/// Each spare connection is two processes of the box's sshd, each spare box some 100 MiB of memory.
 const MAX_SPARES: usize = 16;
 
 /// Where a fault is reported while settings are read.
@@ -107,9 +107,9 @@ impl Check<'_> {
         })
     }
 
-    fn spares(&mut self, setting: &str, field: Option<&Field<i64>>) -> usize {
+    fn spares(&mut self, setting: &str, field: Option<&Field<i64>>, default: usize) -> usize {
         let remedy = format!("write a whole number from 0 to {MAX_SPARES}, for example 1");
-        self.read(setting, field, 1, &remedy, |number| match usize::try_from(number) {
+        self.read(setting, field, default, &remedy, |number| match usize::try_from(number) {
             Ok(count @ 0..=MAX_SPARES) => Ok(count),
             _ => Err(format!("{number} is out of range")),
         })
@@ -165,6 +165,7 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
         ),
         network_pool,
         memory_share: check.number("provisioner.memory_share", raw.memory_share.as_ref(), 2.0),
+        spare_boxes: check.spares("provisioner.spare_boxes", raw.spare_boxes.as_ref(), 0),
         firewall: firewall(raw, check),
     })
 }

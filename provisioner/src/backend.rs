@@ -19,6 +19,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use crate::blueprint::Blueprint;
+use crate::claims::Claims;
 use crate::objects::{Labels, Names};
 
 /// A container engine. Every call is bounded in time and may be dropped at any point.
@@ -34,6 +35,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Makes one change and returns when it is made.
     fn perform(&self, devbox: &Blueprint, change: &Change) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Which boxes of the installation's live in spare ones.
+    fn claims(&self, instance: &InstanceName) -> impl Future<Output = Result<Claims, Error>> + Send;
+
+    /// Runs a program as root in a running container and waits for its end.
+    fn run(&self, names: &Names, argv: &[&str]) -> impl Future<Output = Result<Ran, Error>> + Send;
 
     /// Everything of the installation's.
     fn inventory(&self, instance: &InstanceName) -> impl Future<Output = Result<Inventory, Error>> + Send;
@@ -131,6 +138,14 @@ pub enum State {
     Dead,
 }
 
+/// What a program in a container came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub exit_code: i64,
+    /// What it wrote to stdout and stderr, cut at some KiB.
+    pub output: String,
+}
+
 /// What the host offers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
@@ -153,6 +168,10 @@ pub struct Surroundings {
     /// The labels of the volumes that have the names of the box's.
     pub home: Option<Labels>,
     pub docker: Option<Labels>,
+    /// The same of the volume that would say which spare the box lives in.
+    pub claim: Option<Labels>,
+    /// Whether the container of the spare that the box lives in has the spare's name still.
+    pub unadopted: bool,
     /// All boxes of this installation, this one among them.
     pub boxes: Vec<Resident>,
     /// Networks of the engine and routes of the host.
@@ -174,6 +193,14 @@ pub struct Inventory {
     /// Names and labels.
     pub networks: Vec<(String, Labels)>,
     pub volumes: Vec<(String, Labels)>,
+}
+
+impl Inventory {
+    /// Which boxes live in spare ones.
+    #[must_use]
+    pub fn claims(&self, instance: &InstanceName) -> Claims {
+        Claims::among(self.volumes.iter().map(|(name, labels)| (name.as_str(), labels)), instance)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,13 +234,19 @@ pub enum Change {
     },
     CreateVolume(Volume),
     CreateContainer,
+    /// Lets the box live in a spare one from now on.
+    Claim {
+        spare: DevBoxId,
+    },
+    /// Renames the container of the spare that the box lives in.
+    Adopt,
     /// Removes a further network of the box's name by its id.
     RemoveSurplus {
         network: String,
     },
     /// Attaches the container to the network of its name, in place of one that is gone.
     Attach,
-    /// Gives a container at rest the limits that it should have.
+    /// Gives a container at rest, or one that was just claimed, the limits that it should have.
     Limit,
     Start,
     /// Lets the box shut itself down; what takes too long is killed.
@@ -221,6 +254,7 @@ pub enum Change {
     RemoveContainer,
     RemoveVolume(Volume),
     RemoveNetwork,
+    RemoveClaim,
 }
 
 impl fmt::Display for Change {
@@ -230,6 +264,8 @@ impl fmt::Display for Change {
             Self::CreateVolume(Volume::Home) => f.write_str("create home volume"),
             Self::CreateVolume(Volume::Docker) => f.write_str("create docker volume"),
             Self::CreateContainer => f.write_str("create container"),
+            Self::Claim { spare } => write!(f, "claim {spare}"),
+            Self::Adopt => f.write_str("rename container"),
             Self::RemoveSurplus { network } => write!(f, "remove surplus network {network}"),
             Self::Attach => f.write_str("attach container to network"),
             Self::Limit => f.write_str("set limits"),
@@ -239,6 +275,7 @@ impl fmt::Display for Change {
             Self::RemoveVolume(Volume::Home) => f.write_str("remove home volume"),
             Self::RemoveVolume(Volume::Docker) => f.write_str("remove docker volume"),
             Self::RemoveNetwork => f.write_str("remove network"),
+            Self::RemoveClaim => f.write_str("remove claim"),
         }
     }
 }

@@ -16,6 +16,8 @@ const UID: u32 = 1000;
 pub struct Blueprint {
     pub instance: InstanceName,
     pub id: DevBoxId,
+    /// The spare box that it lives in, if it does.
+    pub spare: Option<DevBoxId>,
     pub names: Names,
     /// On each of the box's objects.
     pub labels: Labels,
@@ -56,20 +58,37 @@ impl Blueprint {
             hostname: hostname(&id),
             runtime: devbox.runtime,
             limits: settings.limits,
-            max_boxes: settings.max_boxes,
+            max_boxes: if id.is_spare() { usize::MAX } else { settings.max_boxes },
             memory_share: provisioner.memory_share,
             pool: provisioner.network_pool,
-            files: provisioner.state_dir.join("boxes").join(objects::path_name(&id)),
+            files: files(config, &id),
             user: BoxUser { name: id.owner.to_string(), uid: UID, shell: devbox.shell.clone() },
+            spare: None,
             id,
+        }
+    }
+
+    /// The same, for a box that lives in what was made as a spare one.
+    #[must_use]
+    pub fn living_in(self, config: &Config, spare: &DevBoxId) -> Self {
+        Self {
+            names: self.names.living_in(&Names::of(&self.instance, spare)),
+            files: files(config, spare),
+            spare: Some(spare.clone()),
+            ..self
         }
     }
 
     /// Whether an object with these labels is this box's.
     #[must_use]
     pub fn owns(&self, labels: &Labels) -> bool {
-        objects::devbox_of(labels, &self.instance).as_ref() == Some(&self.id)
+        let of = objects::devbox_of(labels, &self.instance);
+        of.is_some() && (of.as_ref() == Some(&self.id) || of == self.spare)
     }
+}
+
+fn files(config: &Config, id: &DevBoxId) -> PathBuf {
+    config.provisioner.state_dir.join("boxes").join(objects::path_name(id))
 }
 
 /// The prompt of `alice+web` says `web`: whose it is, its user name says already. A host name has no

@@ -49,6 +49,12 @@ struct Description<'a> {
     hostname: &'a str,
 }
 
+/// The same of a box that nobody has yet: no user is made.
+#[derive(Serialize)]
+struct SpareDescription {
+    spare: bool,
+}
+
 impl UserCa {
     /// # Errors
     /// When `line` is not one OpenSSH public key: sshd would trust each line of its file.
@@ -76,14 +82,20 @@ pub fn write(devbox: &Blueprint, user_ca: Option<&UserCa>) -> Result<String, Err
     if let Some(UserCa(line)) = user_ca {
         put(directory, USER_CA, format!("{line}\n").as_bytes(), 0o644)?;
     }
-    let description = Description {
+    put(directory, DESCRIPTION, &describe(devbox)?, 0o644)?;
+    Ok(host_key)
+}
+
+fn describe(devbox: &Blueprint) -> serde_json::Result<Vec<u8>> {
+    if devbox.id.is_spare() {
+        return serde_json::to_vec(&SpareDescription { spare: true });
+    }
+    serde_json::to_vec(&Description {
         user: &devbox.user.name,
         uid: devbox.user.uid,
         shell: &devbox.user.shell,
         hostname: &devbox.hostname,
-    };
-    put(directory, DESCRIPTION, &serde_json::to_vec(&description)?, 0o644)?;
-    Ok(host_key)
+    })
 }
 
 fn make_directories(directory: &Path) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 mod admission;
 mod attempt;
 mod removal;
+mod spares;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,18 +16,20 @@ use std::time::Duration;
 
 use boxgate_config::{Config, DevBoxId, Runtime};
 use boxgate_provisioner_api::{Endpoint, Order};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::backend::{self, Backend, Change, Container, State};
 use crate::blueprint::Blueprint;
+use crate::claims::Claims;
 use crate::devbox_files::{self, UserCa};
 use crate::network::firewall::{Firewall, FirewallFault};
-use crate::reconcile::{Goal, Trouble, ssh_at};
+use crate::reconcile::{Goal, Trouble, is_nothing_there, ssh_at};
 use crate::state;
 use admission::Admission;
 use attempt::Attempt;
 use removal::Removals;
+pub(crate) use spares::Spares;
 
 /// Boxes that are made or woken at once. Each boot keeps a core or two busy for a second or more; a host that
 /// boots more than these at once serves nobody sooner.
@@ -47,6 +50,8 @@ pub enum EnsureError {
     BootFailed { exit_code: i64, last_word: Option<String> },
     #[error("its sshd did not answer within {after:?}")]
     BootTimeout { after: Duration },
+    #[error("its user could not be made (exit code {exit_code}): {output}")]
+    NoUser { exit_code: i64, output: String },
     #[error("its container did not come to rest")]
     Unsettled,
     #[error("too many boxes are asked for at once")]
@@ -71,6 +76,9 @@ pub struct Ensurer<B> {
     admitting: Semaphore,
     admission: Admission,
     removals: Removals,
+    /// What the engine's claims say, read once: no other program makes any.
+    claims: OnceCell<Mutex<Claims>>,
+    spares: Spares,
     /// The boot of each box that was seen to answer. It answers still, or the gateway finds out: asking its
     /// sshd again at every login would cost the box a process and the person a wait.
     answered: Mutex<HashMap<DevBoxId, Boot>>,
@@ -114,6 +122,8 @@ impl<B: Backend> Ensurer<B> {
             admitting: Semaphore::new(1),
             admission: Admission::default(),
             removals: Removals::new(&config),
+            claims: OnceCell::new(),
+            spares: Spares::default(),
             answered: Mutex::default(),
             config,
         }
@@ -137,6 +147,30 @@ impl<B: Backend> Ensurer<B> {
         &self.config
     }
 
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
+    /// What a box should be, with the names of what it lives in.
+    async fn blueprint(&self, id: &DevBoxId) -> Result<Blueprint, backend::Error> {
+        let instance = &self.config.provisioner.instance;
+        let read = async || Ok(Mutex::new(self.backend.claims(instance).await?));
+        let claims = self.claims.get_or_try_init(read).await?;
+        let wanted = Blueprint::new(&self.config, id.clone());
+        let claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match claims.spare_of(id) {
+            Some(spare) => wanted.living_in(&self.config, spare),
+            None => wanted,
+        })
+    }
+
+    /// Keeps the engine's claims in mind as `change` does.
+    fn change_claims(&self, change: impl FnOnce(&mut Claims)) {
+        if let Some(claims) = self.claims.get() {
+            change(&mut claims.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Returns once the box's sshd answers, with where it does. `report` is told what is going on, and no
     /// progress at all when the box is up already.
     ///
@@ -149,9 +183,10 @@ impl<B: Backend> Ensurer<B> {
         report: impl Fn(Note<'_>) + Send + Sync,
     ) -> Result<Endpoint, EnsureError> {
         self.firewall.state()?;
-        let wanted = Blueprint::new(&self.config, id.clone());
+        let mut wanted = self.blueprint(id).await?;
         if self.removals.is_due(id) {
             self.remove(&wanted, &report).await?;
+            wanted = self.blueprint(id).await?;
         }
         let container = self.backend.container(&wanted.names).await?;
         report(Note::Seen(state::State::observed(container.as_ref())));
@@ -185,7 +220,7 @@ impl<B: Backend> Ensurer<B> {
         order: Order,
         report: impl Fn(Note<'_>) + Send + Sync,
     ) -> Result<(), EnsureError> {
-        let wanted = Blueprint::new(&self.config, id.clone());
+        let wanted = self.blueprint(id).await?;
         let container = self.backend.container(&wanted.names).await?;
         report(Note::Seen(state::State::observed(container.as_ref())));
         if order != Order::New && container.is_none() && !self.is_anything_left(&wanted).await? {
@@ -205,12 +240,30 @@ impl<B: Backend> Ensurer<B> {
         Ok(())
     }
 
-    /// Removes the network and the directory of a box that is not there, nor any data of its.
+    /// Makes or wakes a spare box, and offers it to whoever comes.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn prepare(
+        &self,
+        spare: &DevBoxId,
+        report: impl Fn(Note<'_>) + Send + Sync,
+    ) -> Result<(), EnsureError> {
+        self.firewall.state()?;
+        let wanted = self.blueprint(spare).await?;
+        self.bring(&wanted, Goal::Answering { make: true }, &report).await?;
+        if let Some(container) = self.backend.container(&wanted.names).await? {
+            self.spares.offer(spare, container.image_id);
+        }
+        Ok(())
+    }
+
+    /// Removes the network, the claim and the directory of a box that is not there, nor any data of its.
     ///
     /// # Errors
     /// Why they stay.
     pub async fn tidy(&self, id: &DevBoxId) -> Result<(), EnsureError> {
-        let wanted = Blueprint::new(&self.config, id.clone());
+        let wanted = self.blueprint(id).await?;
         let (container, around) =
             tokio::try_join!(self.backend.container(&wanted.names), self.backend.surroundings(&wanted))?;
         if container.is_some() || around.home.is_some() || around.docker.is_some() {
@@ -218,6 +271,10 @@ impl<B: Backend> Ensurer<B> {
         }
         if around.network.is_some_and(|network| wanted.owns(&network.labels)) {
             self.backend.perform(&wanted, &Change::RemoveNetwork).await?;
+        }
+        if around.claim.is_some_and(|claim| wanted.owns(&claim)) {
+            self.backend.perform(&wanted, &Change::RemoveClaim).await?;
+            self.change_claims(|claims| claims.remove(id));
         }
         Ok(self.removals.finish(&wanted)?)
     }
@@ -229,7 +286,7 @@ impl<B: Backend> Ensurer<B> {
 
     async fn is_anything_left(&self, wanted: &Blueprint) -> Result<bool, EnsureError> {
         let around = self.backend.surroundings(wanted).await?;
-        let left = around.home.is_some() || around.docker.is_some() || around.network.is_some();
+        let left = !is_nothing_there(&around);
         Ok(left || self.removals.is_due(&wanted.id))
     }
 
@@ -267,6 +324,7 @@ impl<B: Backend> Ensurer<B> {
     ) -> Result<(), EnsureError> {
         self.removals.write_down(&wanted.id)?;
         self.bring(wanted, Goal::Removed, report).await?;
+        self.change_claims(|claims| claims.remove(&wanted.id));
         self.removals.finish(wanted)?;
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted.id);
         Ok(())

@@ -49,7 +49,9 @@ fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
             );
             return (FailureCode::FirewallDown, true, remedy);
         }
-        EnsureError::BootFailed { .. } => (FailureCode::BootFailed, true, OPERATOR_LOG),
+        EnsureError::BootFailed { .. } | EnsureError::NoUser { .. } => {
+            (FailureCode::BootFailed, true, OPERATOR_LOG)
+        }
         EnsureError::BootTimeout { .. } => (
             FailureCode::BootTimeout,
             true,

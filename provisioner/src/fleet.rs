@@ -12,12 +12,14 @@
 //! A flight goes on when its askers go away, and ends with its result or with the fleet's shutdown. A login that
 //! comes while its box is being stopped waits for that and wakes the box: whoever comes gets in.
 //!
-//! `boxes` lists them, `uses` and `leases` say which of them idle, `gc` removes what no box needs.
+//! `boxes` lists them, `uses` and `leases` say which of them idle, `gc` removes what no box needs,
+//! `spares` keeps boxes ready for who has none.
 
 mod boxes;
 mod flight;
 mod gc;
 mod leases;
+mod spares;
 mod uses;
 
 use std::collections::HashMap;
@@ -37,6 +39,7 @@ use crate::devbox_files::UserCa;
 use crate::ensure::{EnsureError, Ensurer};
 use crate::failure;
 use crate::objects::Names;
+use crate::reconcile::Trouble;
 use flight::{Flight, Purpose};
 pub use flight::{Outcome, Status, lost};
 use leases::Leases;
@@ -103,6 +106,9 @@ impl<B: Backend> Fleet<B> {
     /// Makes or wakes a box, or joins in. `client` is for the log.
     #[must_use]
     pub fn ensure(&self, id: &DevBoxId, user_ca: &UserCa, client: &str) -> Status {
+        if id.is_spare() {
+            return flight::refused(id, &Trouble::NoSuchBox.into());
+        }
         self.ask(id, &Purpose::Login(user_ca.clone()), client)
     }
 
@@ -245,7 +251,7 @@ impl<B: Backend> Fleet<B> {
         self.shared.tasks.wait().await;
     }
 
-    /// Looks after the boxes until the shutdown: finishes what was left, stops what idles.
+    /// Looks after the boxes until the shutdown: finishes what was left, stops what idles, keeps spares ready.
     pub async fn look_after(&self) {
         self.finish_removals();
         let every = self
@@ -262,7 +268,8 @@ impl<B: Backend> Fleet<B> {
                 }
             }
         };
-        self.shared.shutdown.run_until_cancelled(look).await;
+        let both = async { tokio::join!(look, self.keep_spares()) };
+        self.shared.shutdown.run_until_cancelled(both).await;
     }
 }
 

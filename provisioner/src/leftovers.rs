@@ -10,7 +10,7 @@ use boxgate_config::{DevBoxId, InstanceName};
 use boxgate_provisioner_api::OrphanKind;
 
 use crate::backend::Inventory;
-use crate::objects::{self, Labels, Names};
+use crate::objects::{self, Labels};
 
 /// Something that no box needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,26 +30,33 @@ pub fn find(
     busy: &BTreeSet<DevBoxId>,
     instance: &InstanceName,
 ) -> Vec<Leftover> {
-    let of = |labels: &Labels| objects::devbox_of(labels, instance);
+    let claims = inventory.claims(instance);
+    let of = |labels: &Labels| claims.devbox_of(labels, instance);
+    let names_of = |id: &DevBoxId| claims.names(instance, id);
     let mut there = busy.clone();
     let mut found = Vec::new();
     for container in &inventory.containers {
         match of(&container.labels) {
-            Some(id) if Names::of(instance, &id).container == container.name => drop(there.insert(id)),
+            Some(id) if names_of(&id).container == container.name => drop(there.insert(id)),
             id => found.push(strange(OrphanKind::Container, &container.name, id.as_ref())),
         }
     }
     for (name, labels) in &inventory.volumes {
-        if let Some(id) = of(labels).filter(|id| Names::of(instance, id).home == *name) {
+        if let Some(id) = of(labels).filter(|id| names_of(id).home == *name) {
             there.insert(id);
         }
     }
     for (name, labels) in &inventory.volumes {
         match of(labels) {
-            Some(id) if Names::of(instance, &id).home == *name => {}
-            Some(id) if Names::of(instance, &id).docker == *name => {
+            Some(id) if names_of(&id).home == *name => {}
+            Some(id) if names_of(&id).docker == *name => {
                 if !there.contains(&id) {
                     found.push(without_home(name, &id));
+                }
+            }
+            Some(id) if names_of(&id).claim == *name => {
+                if !there.contains(&id) {
+                    found.push(unneeded(OrphanKind::Claim, name, id));
                 }
             }
             id => found.push(strange(OrphanKind::Volume, name, id.as_ref())),
@@ -57,7 +64,7 @@ pub fn find(
     }
     for (name, labels) in &inventory.networks {
         match of(labels) {
-            Some(id) if Names::of(instance, &id).network == *name => {
+            Some(id) if names_of(&id).network == *name => {
                 if !there.contains(&id) {
                     found.push(unneeded(OrphanKind::Network, name, id));
                 }
@@ -66,7 +73,8 @@ pub fn find(
         }
     }
     for name in directories {
-        if let Some(id) = objects::id_of_path_name(name).filter(|id| !there.contains(id)) {
+        let id = objects::id_of_path_name(name).map(|id| claims.owner_of(&id).unwrap_or(id));
+        if let Some(id) = id.filter(|id| !there.contains(id)) {
             found.push(unneeded(OrphanKind::Directory, name, id));
         }
     }

@@ -20,6 +20,7 @@
 
 pub mod backend;
 pub mod blueprint;
+pub mod claims;
 pub mod cli;
 pub mod devbox_files;
 pub mod ensure;

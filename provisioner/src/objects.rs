@@ -14,6 +14,8 @@ pub const INSTANCE: &str = "io.boxgate.instance";
 pub const DEVBOX: &str = "io.boxgate.box";
 /// The login name of the box's owner.
 pub const OWNER: &str = "io.boxgate.owner";
+/// On a claim: the spare box that its box lives in ([`claims`](crate::claims)).
+pub const CLAIMS: &str = "io.boxgate.claims";
 /// The version of Boxgate that made the object.
 pub const VERSION: &str = "io.boxgate.version";
 
@@ -26,6 +28,8 @@ pub struct Names {
     pub home: String,
     /// The volume at `/var/lib/docker`.
     pub docker: String,
+    /// The empty volume that says which spare box it was, if it was one.
+    pub claim: String,
 }
 
 impl Names {
@@ -36,8 +40,23 @@ impl Names {
         Self {
             home: format!("{name}.home"),
             docker: format!("{name}.docker"),
+            claim: format!("{name}.claim"),
             network: name.clone(),
             container: name,
+        }
+    }
+}
+
+impl Names {
+    /// Those of a box that lives in what was made as a spare one. A container can be renamed, volumes and networks
+    /// can not.
+    #[must_use]
+    pub fn living_in(self, spare: &Names) -> Self {
+        Self {
+            network: spare.network.clone(),
+            home: spare.home.clone(),
+            docker: spare.docker.clone(),
+            ..self
         }
     }
 }

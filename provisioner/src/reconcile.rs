@@ -1,14 +1,15 @@
 //! Observed and wanted → the next step. Pure.
 //!
 //! ```text
-//! answering   look around ─► ours? allowed? room for it? ─┬─ none ────► network ─► home ─► docker ─► container ─┐
+//! answering   look around ─► ours? allowed? room for it? ─┬─ none, and a spare is ready ────► claim ─► adopt ───┤
+//!                                                         ├─ none ────► home ─► docker ─► network + container ──┤
 //!                                                         ├─ at rest, of another image ─► remove container ─────┤
 //!                                                         ├─ at rest ─► limits ─► network ─► attach ─► start ───┤
 //!                                                         ├─ running ─► network ─► attach (if it lost it) ──────┤
 //!                                                         └─ running, with an address ─► probe                  │
 //! stopped     running ─► stop ──────────────────────────────────────────────────────────────────────────────────┤
 //! unmade      running ─► stop ─► remove container ──────────────────────────────────────────────────────────────┤
-//! removed     running ─► stop ─► remove container ─► home ─► docker ─► network ─────────────────────────────────┤
+//! removed     running ─► stop ─► remove container ─► home ─► docker ─► network ─► claim ───────────────────────┤
 //!      ▲ each step is followed by another look ◄────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -18,7 +19,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use boxgate_config::Runtime;
+use boxgate_config::{DevBoxId, Runtime};
 use bytesize::ByteSize;
 
 use crate::backend::{Change, Container, Host, State, Surroundings, Volume};
@@ -49,6 +50,10 @@ pub struct Observed {
     pub host: Option<Host>,
     pub around: Option<Surroundings>,
     pub others: Option<Others>,
+    /// A spare box that this one may live in, kept for it.
+    pub spare: Option<DevBoxId>,
+    /// Whether that was claimed in this attempt.
+    pub claimed: bool,
     /// Whether the container was started in this attempt: one that is at rest again has failed to boot, and
     /// must not be started over and over.
     pub started: bool,
@@ -71,6 +76,8 @@ pub enum Step {
     /// Observe the other boxes, and let no other attempt count on what this one takes.
     Admit,
     Perform(Change),
+    /// Two changes at once: neither needs the other, and each takes its time.
+    Both(Change, Change),
     /// The engine is at work on the container: look again soon.
     Wait,
     /// All is there: wait for the box's sshd.
@@ -117,6 +124,9 @@ pub fn next_step(goal: Goal, wanted: &Blueprint, observed: &Observed) -> Result<
     let (Some(host), Some(around)) = (&observed.host, &observed.around) else { return Ok(Step::LookAround) };
     let container = observed.container.as_ref();
     refuse_what_is_not_ours(wanted, container, around)?;
+    if around.unadopted {
+        return Ok(Step::Perform(Change::Adopt));
+    }
     let running = matches!(container, Some(Container { state: State::Running { .. }, .. }));
     if let Some(network) = around.surplus.first().filter(|_| !running) {
         return Ok(Step::Perform(Change::RemoveSurplus { network: network.clone() }));
@@ -163,6 +173,8 @@ fn remove(around: &Surroundings) -> Step {
         Step::Perform(Change::RemoveVolume(Volume::Docker))
     } else if around.network.is_some() {
         Step::Perform(Change::RemoveNetwork)
+    } else if around.claim.is_some() {
+        Step::Perform(Change::RemoveClaim)
     } else {
         Step::Done
     }
@@ -191,16 +203,32 @@ fn create(
         return Err(Trouble::TooManyBoxes { count: others.hers, max: wanted.max_boxes });
     }
     fits(wanted, host, others)?;
-    if around.network.is_none() {
-        return create_network(wanted, around).map(Step::Perform);
+    if let Some(spare) = observed.spare.as_ref().filter(|_| is_nothing_there(around)) {
+        return Ok(Step::Perform(Change::Claim { spare: spare.clone() }));
     }
-    Ok(Step::Perform(if around.home.is_none() {
-        Change::CreateVolume(Volume::Home)
-    } else if around.docker.is_none() {
-        Change::CreateVolume(Volume::Docker)
-    } else {
-        Change::CreateContainer
-    }))
+    // Before anything is made: a home without hope of a network would stay.
+    let network = match around.network {
+        None => Some(create_network(wanted, around)?),
+        Some(_) => None,
+    };
+    if around.home.is_none() {
+        return Ok(Step::Perform(Change::CreateVolume(Volume::Home)));
+    }
+    if around.docker.is_none() {
+        return Ok(Step::Perform(Change::CreateVolume(Volume::Docker)));
+    }
+    // A container needs its network only when it is started.
+    Ok(match network {
+        Some(network) => Step::Both(network, Change::CreateContainer),
+        None => Step::Perform(Change::CreateContainer),
+    })
+}
+
+/// Whether the making of the box has not begun: it may live in a spare one.
+#[must_use]
+pub fn is_nothing_there(around: &Surroundings) -> bool {
+    let volumes = [&around.home, &around.docker, &around.claim];
+    around.network.is_none() && volumes.iter().all(|volume| volume.is_none())
 }
 
 fn wake(
@@ -212,6 +240,10 @@ fn wake(
 ) -> Result<Step, Trouble> {
     allowed(wanted, &container.runtime, host, around)?;
     match &container.state {
+        // Its limits are a spare's. Those of other boxes change only at rest: what runs may need what it has.
+        State::Running { .. } if observed.claimed && container.limits != wanted.limits.into() => {
+            Ok(Step::Perform(Change::Limit))
+        }
         State::Running { address: Some(address), .. } => Ok(Step::Probe { address: ssh_at(*address) }),
         State::Running { address: None, .. } => {
             Ok(Step::Perform(networking(wanted, container, around)?.unwrap_or(Change::Attach)))
@@ -295,6 +327,7 @@ fn refuse_what_is_not_ours(
         ("network", &names.network, around.network.as_ref().map(|network| &network.labels)),
         ("volume", &names.home, around.home.as_ref()),
         ("volume", &names.docker, around.docker.as_ref()),
+        ("volume", &names.claim, around.claim.as_ref()),
     ];
     for (kind, name, labels) in found {
         if labels.is_some_and(|labels| !wanted.owns(labels)) {
@@ -314,10 +347,13 @@ fn allowed(wanted: &Blueprint, runtime: &str, host: &Host, around: &Surroundings
     }
     match wanted.runtime {
         Runtime::Sysbox => Err(Trouble::MadeWithoutIsolation { runtime: runtime.to_owned() }),
+        // Nobody is in a spare box.
+        _ if wanted.id.is_spare() => Ok(()),
         Runtime::Runc { boxes_are_root_on_this_host: true } => Ok(()),
         Runtime::Runc { boxes_are_root_on_this_host: false } => {
             let own = wanted.id.owner.as_str();
-            let owners = around.boxes.iter().filter(|resident| resident.has_container);
+            let owners =
+                around.boxes.iter().filter(|resident| resident.has_container && !resident.id.is_spare());
             match owners.map(|resident| &resident.id.owner).filter(|owner| owner.as_str() != own).min() {
                 Some(owner) => Err(Trouble::NotIsolated { owner: owner.to_string() }),
                 None => Ok(()),
@@ -338,7 +374,8 @@ fn networking(
     Ok((!attached).then_some(Change::Attach))
 }
 
-fn create_network(wanted: &Blueprint, around: &Surroundings) -> Result<Change, Trouble> {
+/// The box's network, with a subnet that nothing uses.
+pub fn create_network(wanted: &Blueprint, around: &Surroundings) -> Result<Change, Trouble> {
     Ok(Change::CreateNetwork { subnet: network::next_free(wanted.pool, &around.subnets)? })
 }
 

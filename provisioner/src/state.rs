@@ -123,11 +123,16 @@ impl Event {
             | Change::RemoveSurplus { .. }
             | Change::CreateVolume(_)
             | Change::CreateContainer
+            | Change::Claim { .. }
+            | Change::Adopt
             | Change::Attach
             | Change::Limit => Self::Making,
             Change::Start => Self::Starting,
             Change::Stop => Self::Stopping,
-            Change::RemoveContainer | Change::RemoveVolume(_) | Change::RemoveNetwork => Self::Removing,
+            Change::RemoveContainer
+            | Change::RemoveVolume(_)
+            | Change::RemoveNetwork
+            | Change::RemoveClaim => Self::Removing,
         }
     }
 }

@@ -64,7 +64,9 @@ rm -f /etc/boxgate/*
 # --- services -----------------------------------------------------------------------
 
 systemctl set-default multi-user.target
-systemctl enable boxgate-user.service ssh.service docker.socket docker.service containerd.service
+systemctl enable boxgate-user.service ssh.service docker.socket boxgate-docker.timer
+# The timer and the socket start them.
+systemctl disable docker.service containerd.service
 
 # Socket activation (Ubuntu) would spawn sshd only on the first connection and
 # ignores MaxStartups.

@@ -30,7 +30,7 @@ pub(super) fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfi
         max_auth_tries: check.count("gateway.max_auth_tries", raw.max_auth_tries.as_ref(), 6),
         max_startups: startups(raw.max_startups.as_ref(), check),
         max_connections: check.count("gateway.max_connections", raw.max_connections.as_ref(), 4096),
-        spare_connections: check.spares("gateway.spare_connections", raw.spare_connections.as_ref()),
+        spare_connections: check.spares("gateway.spare_connections", raw.spare_connections.as_ref(), 1),
         host_certificates: certificates
             .iter()
             .map(|file| check.path("gateway.host_certificates", Some(file), "/etc/boxgate/host-cert.pub"))

@@ -202,6 +202,8 @@ pub enum OrphanKind {
     Container,
     Network,
     Volume,
+    /// The empty volume that said which spare box a box lives in.
+    Claim,
     /// A directory below the provisioner's state directory.
     Directory,
 }

@@ -6,6 +6,7 @@
 mod capabilities;
 mod connection;
 mod create;
+mod exec;
 mod read;
 mod report;
 
@@ -16,17 +17,18 @@ use std::time::Duration;
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, RenameContainerOptionsBuilder,
+    StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
-use boxgate_config::InstanceName;
+use boxgate_config::{DevBoxId, InstanceName};
 use boxgate_provisioner_api::Usage;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Surroundings};
+use super::{Backend, Change, Container, Error, Host, Inventory, Ran, Surroundings};
 use crate::blueprint::Blueprint;
+use crate::claims::{self, Claims};
 use crate::network::host::routed;
 use crate::objects::{self, Names};
 use connection::{Connection, found};
@@ -91,7 +93,8 @@ impl Docker {
     }
 
     async fn containers(&self, instance: &InstanceName) -> Result<Vec<Container>, Error> {
-        let names = self.list(instance).await?.into_iter().filter_map(read::name);
+        let listed = self.list(instance).await?;
+        let names = listed.iter().filter_map(read::name);
         stream::iter(names)
             .map(|name| async move { self.inspect(&name, &name).await })
             .buffer_unordered(INSPECT_MAX)
@@ -116,6 +119,26 @@ impl Docker {
             }
             created => created.map(drop),
         }
+    }
+
+    /// An engine gives whoever asks for a volume the one that is there: then it says who came first.
+    async fn claim(&self, devbox: &Blueprint, spare: &DevBoxId) -> Result<(), Error> {
+        const CALL: &str = "create claim";
+        let claim = create::claim(devbox, spare);
+        let create = |docker: bollard::Docker| async move { docker.create_volume(claim).await };
+        let made = self.connection.call(CALL, CHANGE, create).await?;
+        match claims::claimed(&made.labels) {
+            Some(claimed) if claimed == *spare && devbox.owns(&made.labels) => Ok(()),
+            _ => Err(Error::Conflict { call: CALL, message: format!("{} is another claim", made.name) }),
+        }
+    }
+
+    async fn adopt(&self, devbox: &Blueprint) -> Result<(), Error> {
+        let Some(spare) = &devbox.spare else { return Ok(()) };
+        let former = Names::of(&devbox.instance, spare).container;
+        let options = RenameContainerOptionsBuilder::new().name(&devbox.names.container).build();
+        let rename = |docker: bollard::Docker| async move { docker.rename_container(&former, options).await };
+        self.connection.call("rename container", CHANGE, rename).await
     }
 
     /// What is gone already is no failure.
@@ -195,6 +218,7 @@ impl Backend for Docker {
         let routes = routed()
             .map_err(|fault| Error::Refused { call: "read the host's routes", message: fault.to_string() })?;
         let subnets = networks.iter().flat_map(read::subnets).chain(routes).collect();
+        let claim = volumes.iter().find(|volume| volume.name == devbox.names.claim);
         let mut networks = read::networks(networks, &devbox.names.network, &devbox.labels).into_iter();
         Ok(Surroundings {
             subnets,
@@ -202,7 +226,9 @@ impl Backend for Docker {
             surplus: networks.map(|network| network.id).collect(),
             home,
             docker,
-            boxes: read::residents(containers, volumes, &devbox.instance),
+            claim: claim.map(|volume| volume.labels.clone()),
+            unadopted: read::is_unadopted(&containers, devbox),
+            boxes: read::residents(containers, &volumes, &devbox.instance),
         })
     }
 
@@ -224,6 +250,8 @@ impl Backend for Docker {
                 };
                 connection.call("create container", CHANGE, create).await.map(drop)
             }
+            Change::Claim { spare } => self.claim(devbox, spare).await,
+            Change::Adopt => self.adopt(devbox).await,
             Change::RemoveSurplus { network } => self.remove_network(network).await,
             Change::Attach => self.attach(names).await,
             Change::Start => {
@@ -249,7 +277,16 @@ impl Backend for Docker {
             Change::RemoveContainer => self.remove_container(&names.container).await,
             Change::RemoveVolume(volume) => self.remove_volume(volume.name(names)).await,
             Change::RemoveNetwork => self.remove_network(&names.network).await,
+            Change::RemoveClaim => self.remove_volume(&names.claim).await,
         }
+    }
+
+    async fn claims(&self, instance: &InstanceName) -> Result<Claims, Error> {
+        Ok(read::claims(&self.volumes(instance).await?, instance))
+    }
+
+    async fn run(&self, names: &Names, argv: &[&str]) -> Result<Ran, Error> {
+        exec::run(&self.connection, &names.container, argv).await
     }
 
     async fn inventory(&self, instance: &InstanceName) -> Result<Inventory, Error> {

@@ -1,6 +1,6 @@
 //! A container engine in memory, for tests: the rules that the provisioner relies on, and faults on demand.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,8 +11,11 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Network, Resident, State, Surroundings};
+use super::{
+    Backend, Change, Container, Error, Host, Inventory, Network, Ran, Resident, State, Surroundings,
+};
 use crate::blueprint::Blueprint;
+use crate::claims::{self, Claims};
 use crate::objects::{self, Labels, Names};
 
 /// The engine. Each call takes [`Fake::CALL`] of the paused clock's time.
@@ -32,6 +35,12 @@ pub(crate) struct World {
     pub(crate) networks: BTreeMap<String, (Network, Ipv4Net)>,
     pub(crate) volumes: BTreeMap<String, Labels>,
     pub(crate) containers: BTreeMap<String, Container>,
+    /// The names of volumes and networks that are in use, by the ids of containers.
+    used: BTreeMap<String, [String; 3]>,
+    /// Containers in which the user was made, by their ids.
+    pub(crate) users: BTreeSet<String>,
+    /// What making the user comes to.
+    pub(crate) making_user: Ran,
     pub(crate) boot: Boot,
     /// Changes made so far, in order.
     pub(crate) changes: Vec<Change>,
@@ -130,6 +139,22 @@ impl World {
                 Ok(())
             }
             Change::CreateContainer => self.create_container(devbox),
+            Change::Claim { spare } => {
+                let mut labels = devbox.labels.clone();
+                labels.insert(objects::CLAIMS.to_owned(), spare.to_string());
+                let made = self.volumes.entry(names.claim.clone()).or_insert(labels);
+                match claims::claimed(made) {
+                    Some(claimed) if claimed == *spare => Ok(()),
+                    _ => Err(Error::Conflict { call: "create claim", message: "another claim".to_owned() }),
+                }
+            }
+            Change::Adopt => {
+                let former = self.former(devbox).ok_or(refused("rename", "no container"))?;
+                let adopted = self.containers.remove(&former).ok_or(refused("rename", "no container"))?;
+                let adopted = Container { name: names.container.clone(), ..adopted };
+                self.containers.insert(names.container.clone(), adopted);
+                Ok(())
+            }
             Change::Attach => {
                 let (network, _) =
                     self.networks.get(&names.network).ok_or(refused("attach", "no network"))?;
@@ -145,7 +170,7 @@ impl World {
             }
             Change::Start => self.start(names),
             Change::Limit => {
-                self.at_rest(names)?.limits = devbox.limits.into();
+                self.container(names)?.limits = devbox.limits.into();
                 Ok(())
             }
             Change::Stop => {
@@ -160,21 +185,25 @@ impl World {
             Change::RemoveContainer => self.discard(&Thing::Container(names.container.clone())),
             Change::RemoveVolume(volume) => self.discard(&Thing::Volume(volume.name(names).to_owned())),
             Change::RemoveNetwork => self.discard(&Thing::Network(names.network.clone())),
+            Change::RemoveClaim => self.discard(&Thing::Volume(names.claim.clone())),
         }
     }
 
-    fn at_rest(&mut self, names: &Names) -> Result<&mut Container, Error> {
-        let container = self.containers.get_mut(&names.container).ok_or(refused("update", "no container"))?;
-        match container.state {
-            State::Running { .. } => Err(refused("update", "it runs")),
-            _ => Ok(container),
-        }
+    fn container(&mut self, names: &Names) -> Result<&mut Container, Error> {
+        self.containers.get_mut(&names.container).ok_or(refused("update", "no container"))
+    }
+
+    /// The name that the container of the spare which the box lives in has, if it has not the box's own.
+    fn former(&self, devbox: &Blueprint) -> Option<String> {
+        let former = Names::of(&devbox.instance, devbox.spare.as_ref()?).container;
+        self.containers.contains_key(&former).then_some(former)
     }
 
     /// As an engine does: what a container has cannot go, and what is gone is no fault.
     fn discard(&mut self, thing: &Thing) -> Result<(), Error> {
         let in_use = |name: &str| {
-            self.containers.contains_key(name.trim_end_matches(".home").trim_end_matches(".docker"))
+            let used = self.containers.values().filter_map(|container| self.used.get(&container.id));
+            used.flatten().any(|used| used == name)
         };
         match thing {
             Thing::Container(name) => drop(self.containers.remove(name)),
@@ -215,6 +244,8 @@ impl World {
             state: State::Created,
             network: Some(String::new()),
         };
+        let used = [&names.home, &names.docker, &names.network].map(String::clone);
+        self.used.insert(container.id.clone(), used);
         self.containers.insert(names.container.clone(), container);
         Ok(())
     }
@@ -236,6 +267,10 @@ impl World {
         let booting = self.started_at.values().filter(|at| at.elapsed() < Fake::BOOT).count();
         self.most_booting = self.most_booting.max(booting);
         Ok(())
+    }
+
+    fn claims(&self, instance: &InstanceName) -> Claims {
+        Claims::among(self.volumes.iter().map(|(name, labels)| (name.as_str(), labels)), instance)
     }
 
     /// The same for as long as nobody builds the image anew.
@@ -271,13 +306,14 @@ impl Backend for Fake {
         self.call().await?;
         let world = self.world();
         let names = &devbox.names;
+        let claims = world.claims(&devbox.instance);
         let homes = world.volumes.iter().filter_map(|(name, labels)| {
-            let id = objects::devbox_of(labels, &devbox.instance)?;
-            (*name == Names::of(&devbox.instance, &id).home).then_some(id)
+            let id = claims.devbox_of(labels, &devbox.instance)?;
+            (*name == claims.names(&devbox.instance, &id).home).then_some(id)
         });
         let mut boxes: BTreeMap<_, _> = homes.map(|id| (id, (false, false))).collect();
         for container in world.containers.values() {
-            if let Some(id) = objects::devbox_of(&container.labels, &devbox.instance) {
+            if let Some(id) = claims.devbox_of(&container.labels, &devbox.instance) {
                 boxes.insert(id, (true, matches!(container.state, State::Running { .. })));
             }
         }
@@ -287,6 +323,8 @@ impl Backend for Fake {
             surplus: Vec::new(),
             home: world.volumes.get(&names.home).cloned(),
             docker: world.volumes.get(&names.docker).cloned(),
+            claim: world.volumes.get(&names.claim).cloned(),
+            unadopted: world.former(devbox).is_some(),
             boxes: boxes.into_iter().map(resident).collect(),
             subnets: world.networks.values().map(|(_, subnet)| *subnet).collect(),
         })
@@ -295,6 +333,21 @@ impl Backend for Fake {
     async fn perform(&self, devbox: &Blueprint, change: &Change) -> Result<(), Error> {
         self.call().await?;
         self.world().change(devbox, change)
+    }
+
+    async fn claims(&self, instance: &InstanceName) -> Result<Claims, Error> {
+        self.call().await?;
+        Ok(self.world().claims(instance))
+    }
+
+    async fn run(&self, names: &Names, _argv: &[&str]) -> Result<Ran, Error> {
+        self.call().await?;
+        let mut world = self.world();
+        let id = world.container(names)?.id.clone();
+        if world.making_user.exit_code == 0 {
+            world.users.insert(id);
+        }
+        Ok(world.making_user.clone())
     }
 
     async fn inventory(&self, _instance: &InstanceName) -> Result<Inventory, Error> {

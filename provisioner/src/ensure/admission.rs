@@ -29,13 +29,15 @@ impl Admission {
         Place { admission: self, id: id.clone() }
     }
 
-    /// What all boxes but `id` take: those that there are and those on their way.
+    /// What all boxes but `id` take: those that there are and those on their way. Spare ones take nothing: whoever
+    /// gets one is counted then.
     pub(super) fn others(&self, id: &DevBoxId, boxes: &[Resident], config: &Config) -> Others {
         let coming: HashSet<DevBoxId> = self.coming().keys().cloned().collect();
         let running = boxes.iter().filter(|resident| resident.running).map(|resident| &resident.id);
-        let taking: HashSet<&DevBoxId> = running.chain(&coming).filter(|other| *other != id).collect();
+        let counts = |other: &&DevBoxId| *other != id && !other.is_spare();
+        let taking: HashSet<&DevBoxId> = running.chain(&coming).filter(counts).collect();
         let there: HashSet<&DevBoxId> =
-            boxes.iter().map(|resident| &resident.id).chain(&coming).filter(|other| *other != id).collect();
+            boxes.iter().map(|resident| &resident.id).chain(&coming).filter(counts).collect();
         Others {
             promised: taking.into_iter().map(|other| config.settings(other).limits.memory.as_u64()).sum(),
             hers: there.into_iter().filter(|other| other.owner == id.owner).count(),

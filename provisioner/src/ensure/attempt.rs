@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use boxgate_config::DevBoxId;
 use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -10,12 +11,16 @@ use super::admission::Place;
 use super::{Answering, EnsureError, Ensurer, Note, write_files};
 use crate::backend::{Backend, Change, Container, Error, State};
 use crate::blueprint::Blueprint;
+use crate::claims;
 use crate::devbox_files::UserCa;
-use crate::reconcile::{Goal, Observed, Step, Trouble, next_step};
+use crate::failure::one_line;
+use crate::reconcile::{Goal, Observed, Step, Trouble, create_network, is_nothing_there, next_step};
 use crate::state::Event;
 
 /// Steps of one attempt. Eight make a box from nothing; the rest is waiting for the engine.
 const STEPS_MAX: usize = 60;
+/// What makes a box's user at each boot, and may be run again at any time.
+const MAKE_USER: &str = "/usr/lib/boxgate/make-user";
 /// Lines of a failed boot that are worth reading.
 const LAST_WORDS: u32 = 20;
 /// Between two looks at a container that the engine is at work on, or after a conflict.
@@ -27,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct Attempt<'a, B, R> {
     ensurer: &'a Ensurer<B>,
-    wanted: &'a Blueprint,
+    wanted: Blueprint,
     goal: Goal,
     report: &'a R,
     /// The gateway's, if it is one that asks.
@@ -48,14 +53,14 @@ pub(super) struct Attempt<'a, B, R> {
 impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     pub(super) fn new(
         ensurer: &'a Ensurer<B>,
-        wanted: &'a Blueprint,
+        wanted: &Blueprint,
         goal: Goal,
         report: &'a R,
         container: Option<Container>,
     ) -> Self {
         Self {
             ensurer,
-            wanted,
+            wanted: wanted.clone(),
             goal,
             report,
             user_ca: None,
@@ -76,8 +81,11 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     pub(super) async fn answer(mut self) -> Result<(Answering, String), EnsureError> {
         match self.converge().await? {
             Some(answering) => {
-                self.ensurer.remember(&self.wanted.id, &answering.boot);
                 let host_key = self.write_files().await?;
+                if self.wanted.spare.is_some() && !self.observed.started {
+                    self.make_user().await?;
+                }
+                self.ensurer.remember(&self.wanted.id, &answering.boot);
                 Ok((answering, host_key))
             }
             None => Err(EnsureError::Unsettled),
@@ -91,10 +99,11 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
 
     async fn converge(&mut self) -> Result<Option<Answering>, EnsureError> {
         for _ in 0..STEPS_MAX {
-            match next_step(self.goal, self.wanted, &self.observed) {
+            match next_step(self.goal, &self.wanted, &self.observed) {
                 Ok(Step::LookAround) => self.look_around().await?,
                 Ok(Step::Admit) => self.admit().await?,
-                Ok(Step::Perform(change)) => self.perform(change).await?,
+                Ok(Step::Perform(change)) => self.perform(change, None).await?,
+                Ok(Step::Both(one, other)) => self.perform(one, Some(other)).await?,
                 Ok(Step::Wait) => {
                     sleep(WAIT).await;
                     self.look().await?;
@@ -132,16 +141,43 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         if self.is_going_up() && !running {
             self.take_turn().await?;
         }
-        self.observed.host = Some(self.ensurer.backend.host(self.wanted).await?);
+        self.observed.host = Some(self.ensurer.backend.host(&self.wanted).await?);
         self.look().await
     }
 
     async fn look(&mut self) -> Result<(), EnsureError> {
         let backend = &self.ensurer.backend;
-        let (container, around) =
-            tokio::try_join!(backend.container(&self.wanted.names), backend.surroundings(self.wanted))?;
-        self.observed.container = container;
-        self.observed.around = Some(around);
+        loop {
+            let wanted = &self.wanted;
+            let (container, around) =
+                tokio::try_join!(backend.container(&wanted.names), backend.surroundings(wanted))?;
+            let claim = around.claim.as_ref().filter(|labels| wanted.owns(labels));
+            let spare = claim.and_then(claims::claimed).filter(|_| wanted.spare.is_none());
+            self.observed.container = container;
+            self.observed.around = Some(around);
+            match spare {
+                Some(spare) => self.live_in(&spare),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The box was found to live in a spare one, which has other names and files.
+    fn live_in(&mut self, spare: &DevBoxId) {
+        self.observed.claimed = self.observed.spare.as_ref() == Some(spare);
+        self.host_key = None;
+        self.ensurer.change_claims(|claims| claims.insert(self.wanted.id.clone(), spare.clone()));
+        self.wanted = self.wanted.clone().living_in(&self.ensurer.config, spare);
+    }
+
+    /// Makes the user of a box that booted as a spare one. What is made already stays.
+    async fn make_user(&self) -> Result<(), EnsureError> {
+        let begun = Instant::now();
+        let made = self.ensurer.backend.run(&self.wanted.names, &[MAKE_USER]).await?;
+        if made.exit_code != 0 {
+            return Err(EnsureError::NoUser { exit_code: made.exit_code, output: one_line(&made.output) });
+        }
+        info!(ms = millis(begun), "make user: done");
         Ok(())
     }
 
@@ -154,10 +190,22 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         let others = ensurer.admission.others(&self.wanted.id, boxes, &ensurer.config);
         self.observed.others = Some(others);
         // What is refused takes nothing: the loop ends with the reason.
-        if next_step(self.goal, self.wanted, &self.observed).is_ok() {
+        if next_step(self.goal, &self.wanted, &self.observed).is_ok() {
             self.place = Some(ensurer.admission.admit(&self.wanted.id));
+            self.observed.spare = self.take_spare();
         }
         Ok(())
+    }
+
+    /// A spare box, for one that is not there yet and would be made alike.
+    fn take_spare(&self) -> Option<DevBoxId> {
+        let usual = &self.ensurer.config.devbox.settings;
+        let (wanted, observed) = (&self.wanted, &self.observed);
+        let alike = wanted.image == usual.image && wanted.limits.disk == usual.limits.disk;
+        let nothing = observed.container.is_none() && observed.around.as_ref().is_some_and(is_nothing_there);
+        let image_id = observed.host.as_ref().and_then(|host| host.image_id.as_deref());
+        let image_id = image_id.filter(|_| alike && nothing && !wanted.id.is_spare())?;
+        self.ensurer.spares.take(image_id)
     }
 
     /// Writes what `/etc/boxgate` shows, once, and returns the public host key.
@@ -182,50 +230,65 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         Ok(())
     }
 
-    async fn perform(&mut self, change: Change) -> Result<(), EnsureError> {
+    /// Makes a change, and another one meanwhile.
+    async fn perform(&mut self, change: Change, other: Option<Change>) -> Result<(), EnsureError> {
         if self.is_going_up() && self.turn.is_none() {
             self.take_turn().await?;
-        } else {
-            self.tell(&change);
-            if self.is_going_up() {
-                self.write_files().await?;
-            }
-            match change {
-                Change::CreateNetwork { .. } => self.create_network().await?,
-                change => self.make(&change).await?,
-            }
+            return self.look().await;
         }
-        self.look().await
+        self.tell(&change);
+        // Those of a claimed box are the spare's, which is known after the claim.
+        if self.is_going_up() && !matches!(change, Change::Claim { .. }) {
+            self.write_files().await?;
+        }
+        let this = &*self;
+        let made = match other {
+            Some(other) => tokio::try_join!(this.make_or_choose(&change), this.make(&other))?.0,
+            None => this.make_or_choose(&change).await?,
+        };
+        self.observed.started |= made && change == Change::Start;
+        self.look().await?;
+        if matches!(change, Change::Claim { .. }) {
+            self.observed.spare = None;
+        }
+        Ok(())
+    }
+
+    async fn make_or_choose(&self, change: &Change) -> Result<bool, EnsureError> {
+        match change {
+            Change::CreateNetwork { .. } => self.create_network().await,
+            change => self.make(change).await,
+        }
     }
 
     /// Chooses a subnet and takes it, while no other attempt chooses.
-    async fn create_network(&mut self) -> Result<(), EnsureError> {
+    async fn create_network(&self) -> Result<bool, EnsureError> {
         let choosing = &self.ensurer.choosing_subnet;
         let _alone = choosing.acquire().await.map_err(|_| EnsureError::ShuttingDown)?;
-        self.look().await?;
-        match next_step(self.goal, self.wanted, &self.observed)? {
-            Step::Perform(change @ Change::CreateNetwork { .. }) => self.make(&change).await,
-            _ => Ok(()),
+        let around = self.ensurer.backend.surroundings(&self.wanted).await?;
+        match around.network {
+            None => self.make(&create_network(&self.wanted, &around)?).await,
+            Some(_) => Ok(false),
         }
     }
 
-    async fn make(&mut self, change: &Change) -> Result<(), EnsureError> {
+    /// Whether the change was made: where somebody else was faster, another look tells more.
+    async fn make(&self, change: &Change) -> Result<bool, EnsureError> {
         if *change == Change::Start {
             // It may have been long since it was asked last.
             self.ensurer.firewall.state()?;
         }
         let begun = Instant::now();
         (self.report)(Note::Event(Event::before(change)));
-        match self.ensurer.backend.perform(self.wanted, change).await {
+        match self.ensurer.backend.perform(&self.wanted, change).await {
             Ok(()) => {
-                self.observed.started |= *change == Change::Start;
                 info!(ms = millis(begun), "{change}: done");
-                Ok(())
+                Ok(true)
             }
             Err(conflict @ Error::Conflict { .. }) => {
                 warn!("{conflict}; looking again");
                 sleep(WAIT).await;
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
@@ -236,13 +299,18 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     fn tell(&mut self, change: &Change) {
         let text = match (change, self.goal) {
             (Change::Stop, _) => "stopping the box",
+            (Change::Claim { .. }, _) => "your box is ready, moving you in",
             (Change::RemoveContainer, Goal::Answering { .. }) => {
                 "moving your box to its new image, home and Docker data stay"
             }
             (Change::RemoveContainer, Goal::Unmade) => "removing its container, home and Docker data stay",
-            (Change::RemoveContainer | Change::RemoveVolume(_) | Change::RemoveNetwork, _) => {
-                "removing the box and its data"
-            }
+            (
+                Change::RemoveContainer
+                | Change::RemoveVolume(_)
+                | Change::RemoveNetwork
+                | Change::RemoveClaim,
+                _,
+            ) => "removing the box and its data",
             _ if self.told.is_some() => return,
             _ => self.way_up(),
         };

@@ -1,5 +1,7 @@
 //! Attempts at boxes of a fake engine on a paused clock: the laws, then the stories.
 
+mod spares;
+
 use std::sync::Mutex as StdMutex;
 
 use proptest::prelude::*;
@@ -200,10 +202,10 @@ async fn a_first_login_and_the_next() {
     let subnet = "10.201.0.0/28".parse().unwrap();
     let volume = Change::CreateVolume;
     let made = [
-        Change::CreateNetwork { subnet },
         volume(Volume::Home),
         volume(Volume::Docker),
         Change::CreateContainer,
+        Change::CreateNetwork { subnet },
         Change::Start,
     ];
     assert_eq!(setup.changes(), made);

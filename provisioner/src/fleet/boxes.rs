@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::Fleet;
 use crate::backend::{self, Backend, Container, Host, State as ContainerState};
 use crate::blueprint::Blueprint;
-use crate::objects::{self, Names};
+use crate::objects::Names;
 use crate::reconcile;
 use crate::state::State;
 
@@ -38,13 +38,14 @@ impl<B: Backend> Fleet<B> {
         let ensurer = &self.shared.ensurer;
         let instance = &ensurer.config().provisioner.instance;
         let inventory = ensurer.backend().inventory(instance).await?;
+        let claims = inventory.claims(instance);
         let homes = inventory.volumes.into_iter().filter_map(|(name, labels)| {
-            objects::devbox_of(&labels, instance).filter(|id| name == Names::of(instance, id).home)
+            claims.devbox_of(&labels, instance).filter(|id| name == claims.names(instance, id).home)
         });
         let mut found: BTreeMap<_, _> = homes.map(|id| (id, None)).collect();
         found.extend(self.shared.flights().keys().map(|id| (id.clone(), None)));
         for container in inventory.containers {
-            if let Some(id) = objects::devbox_of(&container.labels, instance)
+            if let Some(id) = claims.devbox_of(&container.labels, instance)
                 && container.name == Names::of(instance, &id).container
             {
                 found.insert(id, Some(container));
@@ -71,10 +72,11 @@ impl<B: Backend> Fleet<B> {
         Ok(stream::iter(self.boxes().await?).map(ask).buffered(ASKED_MAX).collect().await)
     }
 
-    /// The boxes whose containers run.
+    /// The boxes of people's whose containers run.
     pub(super) async fn running(&self) -> Result<Vec<DevBoxId>, backend::Error> {
         let found = self.found().await?.into_iter();
-        Ok(found.filter(|(_, container)| address(container.as_ref()).is_some()).map(|(id, _)| id).collect())
+        let running = |(_, container): &(_, Option<Container>)| address(container.as_ref()).is_some();
+        Ok(found.filter(running).map(|(id, _)| id).filter(|id| !id.is_spare()).collect())
     }
 
     /// Whether something is being done to the box, or it is listed.

@@ -34,6 +34,8 @@ pub(super) enum Purpose {
     Login(UserCa),
     Order(Order),
     IdleStop,
+    /// A box is made ready for whoever comes.
+    Spare,
     /// What is left of a box that is not there goes.
     Tidy,
 }
@@ -120,7 +122,7 @@ async fn fly<B: Backend>(
             match purpose {
                 Purpose::Order(Order::Remove) | Purpose::Tidy => shared.uses.forget(id),
                 Purpose::Login(_) | Purpose::Order(_) => shared.uses.touch(id),
-                Purpose::IdleStop => {}
+                Purpose::IdleStop | Purpose::Spare => {}
             }
             endpoint.map_or(Outcome::Done, Outcome::Ready)
         }
@@ -146,6 +148,7 @@ async fn attempt<B: Backend>(
     let ensurer = &shared.ensurer;
     match purpose {
         Purpose::Login(user_ca) => return ensurer.ensure(id, user_ca, report).await.map(Some),
+        Purpose::Spare => ensurer.prepare(id, report).await?,
         Purpose::Order(order) => ensurer.order(id, *order, report).await?,
         Purpose::IdleStop => ensurer.order(id, Order::Stop, report).await?,
         Purpose::Tidy => ensurer.tidy(id).await?,
@@ -161,6 +164,7 @@ impl Purpose {
         match self {
             Self::Login(_) => "login",
             Self::IdleStop => "idle stop",
+            Self::Spare => "spare",
             Self::Tidy => "tidy",
             Self::Order(Order::New) => "new",
             Self::Order(Order::Start) => "start",
@@ -186,4 +190,12 @@ pub fn lost(id: &DevBoxId) -> Failure {
 pub(super) fn refused(id: &DevBoxId, error: &EnsureError) -> Status {
     warn!(devbox = %id, "{error}");
     watch::channel(Some(Outcome::Failed(failure::explain(id, error)))).1
+}
+
+/// Waits for the end of a flight.
+pub(super) async fn landed(mut status: Status) {
+    let ended = |outcome: &Option<Outcome>| {
+        outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Progress(_)))
+    };
+    drop(status.wait_for(ended).await);
 }

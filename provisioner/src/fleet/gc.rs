@@ -9,7 +9,7 @@ use boxgate_provisioner_api::{GcReport, Orphan};
 use futures_util::future::join_all;
 
 use super::Fleet;
-use super::flight::{Outcome, Purpose, Status};
+use super::flight::{Purpose, landed};
 use crate::backend::{self, Backend};
 use crate::leftovers::{self, Leftover};
 
@@ -22,7 +22,7 @@ impl<B: Backend> Fleet<B> {
         let found = self.leftovers().await?;
         if remove {
             let of: HashSet<DevBoxId> = found.iter().filter_map(|leftover| leftover.of.clone()).collect();
-            let tidied = of.iter().map(|id| async move { ended(self.ask(id, &Purpose::Tidy, "gc")).await });
+            let tidied = of.iter().map(|id| async move { landed(self.ask(id, &Purpose::Tidy, "gc")).await });
             drop(join_all(tidied).await);
         }
         let left: HashSet<String> = if remove {
@@ -50,12 +50,4 @@ impl<B: Backend> Fleet<B> {
         let busy = self.shared.flights().keys().cloned().collect();
         Ok(leftovers::find(&inventory, &directories, &busy, &provisioner.instance))
     }
-}
-
-/// Waits for the end of a flight.
-async fn ended(mut status: Status) {
-    let ended = |outcome: &Option<Outcome>| {
-        outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Progress(_)))
-    };
-    drop(status.wait_for(ended).await);
 }

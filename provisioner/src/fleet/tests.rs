@@ -1,5 +1,7 @@
 //! Many askers, few flights.
 
+mod spares;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use crate::backend::fake::{Boot, Fake};
 use crate::testing;
 
 struct Setup {
-    _directory: TempDir,
+    _directory: Arc<TempDir>,
     fake: Fake,
     shutdown: CancellationToken,
     fleet: Fleet<Fake>,
@@ -25,11 +27,20 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = Arc::new(TempDir::new().unwrap());
         let config = Arc::new(testing::config_in(&directory));
         let (fake, shutdown) = (Fake::new(), CancellationToken::new());
         let fleet = Fleet::new(Ensurer::new(fake.clone(), config), shutdown.clone());
         Self { _directory: directory, fake, shutdown, fleet }
+    }
+
+    /// The same engine and state with a provisioner that was started anew.
+    fn restarted(&self, change: impl FnOnce(&mut boxgate_config::Config)) -> Self {
+        let mut config = self.fleet.shared.ensurer.config().clone();
+        change(&mut config);
+        let (fake, shutdown) = (self.fake.clone(), CancellationToken::new());
+        let fleet = Fleet::new(Ensurer::new(fake.clone(), Arc::new(config)), shutdown.clone());
+        Self { _directory: Arc::clone(&self._directory), fake, shutdown, fleet }
     }
 
     fn join(&self, id: &str) -> Status {
@@ -180,7 +191,7 @@ async fn boxes_are_listed_in_order_and_others_containers_are_not() {
 
 impl Setup {
     fn with(change: impl FnOnce(&mut boxgate_config::Config)) -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = Arc::new(TempDir::new().unwrap());
         let mut config = testing::config_in(&directory);
         change(&mut config);
         let (fake, shutdown) = (Fake::new(), CancellationToken::new());
@@ -334,11 +345,13 @@ async fn names_that_somebody_made_up_are_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_interrupted_first_login_left_is_collected() {
+async fn what_an_interrupted_removal_left_is_collected() {
     let setup = Setup::new();
-    setup.fake.world().changes_left = Some(1);
+    setup.ready("alice").await;
+    // Stop, container, home and other volume.
+    setup.fake.world().changes_left = Some(4);
     setup.fake.world().last_change_counts = true;
-    result(setup.join("alice")).await;
+    setup.order("alice", Order::Remove).await;
     setup.fake.world().changes_left = None;
     let found = setup.fleet.gc(false).await.unwrap();
     let kinds: Vec<_> = found.orphans.iter().map(|orphan| (orphan.kind, orphan.removed)).collect();

@@ -72,7 +72,7 @@ const UP: Goal = Goal::Answering { make: true };
 /// Beside no other box.
 fn observed(container: Option<Container>, around: Surroundings) -> Observed {
     let (host, around, others) = (Some(host()), Some(around), Some(Others::default()));
-    Observed { container, host, around, others, started: false }
+    Observed { container, host, around, others, ..Observed::default() }
 }
 
 fn network() -> Change {
@@ -91,13 +91,65 @@ fn nothing_is_decided_blindly() {
 }
 
 #[rstest]
-#[case::nothing(bare(), network())]
-#[case::no_network(Surroundings { network: None, ..furnished() }, network())]
+#[case::nothing(bare(), Change::CreateVolume(Volume::Home))]
 #[case::no_volumes(Surroundings { home: None, docker: None, ..furnished() }, Change::CreateVolume(Volume::Home))]
 #[case::no_docker(Surroundings { docker: None, ..furnished() }, Change::CreateVolume(Volume::Docker))]
 #[case::all_but_the_container(furnished(), Change::CreateContainer)]
 fn without_a_container(#[case] around: Surroundings, #[case] expected: Change) {
     assert_eq!(next(None, around), Ok(Step::Perform(expected)));
+}
+
+#[test]
+fn network_and_container_are_made_at_once() {
+    let around = Surroundings { network: None, ..furnished() };
+    assert_eq!(next(None, around), Ok(Step::Both(network(), Change::CreateContainer)));
+}
+
+fn offered(around: Surroundings) -> Result<Step, Trouble> {
+    let spare = Some(DevBoxId::spare(7));
+    next_step(UP, &wanted(RUNC), &Observed { spare, ..observed(None, around) })
+}
+
+#[test]
+fn whoever_has_nothing_gets_a_spare() {
+    assert_eq!(offered(bare()), Ok(Step::Perform(Change::Claim { spare: DevBoxId::spare(7) })));
+}
+
+#[rstest]
+#[case(Surroundings { home: Some(labels()), ..bare() })]
+#[case(Surroundings { claim: Some(labels()), ..bare() })]
+#[case(furnished())]
+fn a_box_of_which_there_is_something_is_no_spare(#[case] around: Surroundings) {
+    assert!(!matches!(offered(around), Ok(Step::Perform(Change::Claim { .. }))));
+}
+
+#[test]
+fn a_claimed_container_gets_the_boxs_name_first() {
+    for goal in [UP, Goal::Stopped, Goal::Unmade, Goal::Removed] {
+        let around = Surroundings { unadopted: true, ..furnished() };
+        assert_eq!(next_step(goal, &wanted(RUNC), &observed(None, around)), Ok(Step::Perform(Change::Adopt)));
+    }
+}
+
+#[test]
+fn a_claimed_container_gets_the_boxs_limits_while_it_runs() {
+    let mut roomy = wanted(RUNC);
+    roomy.limits.cpus = 3.0;
+    let up = observed(Some(container(running(Some([10, 201, 0, 2])))), furnished());
+    let claimed = Observed { claimed: true, ..up.clone() };
+    assert_eq!(next_step(UP, &roomy, &claimed), Ok(Step::Perform(Change::Limit)));
+    assert!(matches!(next_step(UP, &roomy, &up), Ok(Step::Probe { .. })));
+}
+
+#[test]
+fn a_claim_goes_last() {
+    let around = Surroundings { claim: Some(labels()), ..bare() };
+    let removed = |around| next_step(Goal::Removed, &wanted(RUNC), &observed(None, around));
+    assert_eq!(removed(around.clone()), Ok(Step::Perform(Change::RemoveClaim)));
+    assert_eq!(
+        removed(Surroundings { claim: around.claim, ..furnished() }),
+        Ok(Step::Perform(Change::RemoveVolume(Volume::Home)))
+    );
 }
 
 #[rstest]

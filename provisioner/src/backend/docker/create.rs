@@ -7,12 +7,13 @@ use bollard::models::{
     Ipam, IpamConfig, Mount, MountType, MountVolumeOptions, NetworkCreateRequest, RestartPolicy,
     RestartPolicyNameEnum, VolumeCreateRequest,
 };
-use boxgate_config::Runtime;
+use boxgate_config::{DevBoxId, Runtime};
 use ipnet::Ipv4Net;
 
 use crate::backend::ContainerLimits;
 use crate::blueprint::Blueprint;
 use crate::network::bridge;
+use crate::objects::CLAIMS;
 
 /// What systemd takes as "power off".
 const STOP_SIGNAL: &str = "SIGRTMIN+3";
@@ -44,6 +45,17 @@ pub(super) fn volume(devbox: &Blueprint, name: &str, limited: bool) -> VolumeCre
         name: Some(name.to_owned()),
         labels: Some(devbox.labels.clone()),
         driver_opts: size.map(|size| strings([("size", size.as_str())])),
+        ..VolumeCreateRequest::default()
+    }
+}
+
+/// The empty volume that says which spare the box lives in.
+pub(super) fn claim(devbox: &Blueprint, spare: &DevBoxId) -> VolumeCreateRequest {
+    let mut labels = devbox.labels.clone();
+    labels.insert(CLAIMS.to_owned(), spare.to_string());
+    VolumeCreateRequest {
+        name: Some(devbox.names.claim.clone()),
+        labels: Some(labels),
         ..VolumeCreateRequest::default()
     }
 }

@@ -12,6 +12,8 @@ use boxgate_provisioner_api::Usage;
 use ipnet::Ipv4Net;
 
 use crate::backend::{Container, ContainerLimits, Network, Resident, State};
+use crate::blueprint::Blueprint;
+use crate::claims::Claims;
 use crate::failure;
 use crate::objects::{self, Names};
 
@@ -75,22 +77,36 @@ pub(super) fn subnets(network: &models::Network) -> Vec<Ipv4Net> {
     ranges.iter().filter_map(|range| range.subnet.as_ref()?.parse().ok()).collect()
 }
 
+/// Whether the container of the spare that the box lives in has the spare's name still.
+pub(super) fn is_unadopted(containers: &[ContainerSummary], devbox: &Blueprint) -> bool {
+    devbox.spare.as_ref().is_some_and(|spare| {
+        let former = Names::of(&devbox.instance, spare).container;
+        containers.iter().any(|container| name(container).as_deref() == Some(former.as_str()))
+    })
+}
+
+/// Which boxes live in spare ones.
+pub(super) fn claims(volumes: &[models::Volume], instance: &InstanceName) -> Claims {
+    Claims::among(volumes.iter().map(|volume| (volume.name.as_str(), &volume.labels)), instance)
+}
+
 /// The boxes that listed containers and volumes are of.
 pub(super) fn residents(
     containers: Vec<ContainerSummary>,
-    volumes: Vec<models::Volume>,
+    volumes: &[models::Volume],
     instance: &InstanceName,
 ) -> Vec<Resident> {
+    let claims = claims(volumes, instance);
     let mut boxes: BTreeMap<DevBoxId, (bool, bool)> = BTreeMap::new();
     for volume in volumes {
-        if let Some(id) = objects::devbox_of(&volume.labels, instance)
-            && volume.name == Names::of(instance, &id).home
+        if let Some(id) = claims.devbox_of(&volume.labels, instance)
+            && volume.name == claims.names(instance, &id).home
         {
             boxes.entry(id).or_default();
         }
     }
     for container in containers {
-        if let Some(id) = container.labels.as_ref().and_then(|labels| objects::devbox_of(labels, instance)) {
+        if let Some(id) = container.labels.as_ref().and_then(|labels| claims.devbox_of(labels, instance)) {
             boxes.insert(id, (true, container.state == Some(ContainerSummaryStateEnum::RUNNING)));
         }
     }
@@ -99,8 +115,8 @@ pub(super) fn residents(
 }
 
 /// The name of a listed container, which Docker writes with a slash in front.
-pub(super) fn name(container: ContainerSummary) -> Option<String> {
-    Some(container.names?.first()?.trim_start_matches('/').to_owned())
+pub(super) fn name(container: &ContainerSummary) -> Option<String> {
+    Some(container.names.as_ref()?.first()?.trim_start_matches('/').to_owned())
 }
 
 /// What a container used between the two samples that one answer holds, as `docker stats` works it out.
@@ -278,7 +294,7 @@ mod tests {
             volume("boxgate.bob.home", "bob"),
             volume("boxgate.carol.docker", "carol"),
         ];
-        let found = residents(vec![container], volumes, &instance);
+        let found = residents(vec![container], &volumes, &instance);
         let resident =
             |of: &str, has_container| Resident { id: id(of), has_container, running: has_container };
         assert_eq!(found, [resident("alice", false), resident("bob", true)]);
