@@ -8,6 +8,7 @@ mod firewall;
 mod installation;
 mod lifecycle;
 mod probe;
+mod spares;
 
 use std::time::Duration;
 
