@@ -33,7 +33,7 @@ pub(crate) struct Group {
 }
 
 /// All there are.
-pub(crate) const GROUPS: [Group; 12] = [
+pub(crate) const GROUPS: [Group; 13] = [
     Group {
         name: "login",
         what: "logins that run `true`, with and without spare connections",
@@ -64,6 +64,11 @@ pub(crate) const GROUPS: [Group; 12] = [
         measure: memory::held,
     },
     Group { name: "first-login", what: "boxes that are made at a first login", measure: boxes::first_logins },
+    Group {
+        name: "spare-login",
+        what: "first logins of which each gets a spare box",
+        measure: boxes::spare_logins,
+    },
     Group { name: "wake", what: "boxes that are woken", measure: boxes::wakes },
     Group { name: "crowd", what: "many logins at once", measure: crowd::logins },
 ];

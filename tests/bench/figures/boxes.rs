@@ -3,17 +3,18 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use boxgate_tests::docker::{docker, inspect};
-use boxgate_tests::{Stopwatch, until};
+use boxgate_tests::{Devhost, Setup, Stopwatch, until};
 use serde_json::Value;
 
 use super::{Context, milliseconds, settle, take_turns};
-use crate::client::time;
+use crate::client::{time, try_time};
 use crate::figure::{Figure, Goal, Statistic};
-use crate::guard;
+use crate::{guard, machine};
 use crate::site::{Cipher, Peer, Site};
 
 const CIPHER: Cipher = Cipher::Aes128Gcm;
@@ -21,6 +22,8 @@ const PEERS: [Peer; 2] = [Peer::Engine, Peer::Gateway];
 /// The box that comes and goes, beside the one that all else is measured with.
 const NAME: &str = "fresh";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// After this a spare box has booted to its end: it waits long for somebody, as a rule.
+const BOOTED: Duration = Duration::from_secs(5);
 
 pub(super) fn first_logins(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
@@ -42,6 +45,35 @@ pub(super) fn first_logins(context: &Context<'_>) -> Vec<Figure> {
         settle(plan);
     });
     vec![figure.judged(Statistic::Median, &[Goal::AtMostTimes(1.15, Peer::Engine)])]
+}
+
+/// On a devhost of its own: the others are not to be measured while spare boxes boot.
+pub(super) fn spare_logins(context: &Context<'_>) -> Vec<Figure> {
+    let plan = context.plan;
+    let what = "a first login that runs `true` and gets a spare box";
+    let mut figure = Figure::new("first login, spare", "ms", what, &[Peer::Gateway]);
+    let setup = Setup::of(&[Site::USER]).set("provisioner.spare_boxes", "1");
+    let devhost = setup.set("box.cpus", &machine::cores().to_string()).start();
+    let alice = devhost.login(Site::USER);
+    for _ in 0..plan.boxes {
+        until("a spare box", ANSWERS_WITHIN, || spare(&devhost));
+        sleep(BOOTED);
+        let mut ssh = Command::new("ssh");
+        ssh.args(alice.words([""; 0])).arg("true");
+        let took = try_time(ssh, Stdio::null(), &devhost.directory().join("errors"));
+        figure.push(Peer::Gateway, milliseconds(took.unwrap_or_else(|fault| panic!("{fault}"))));
+        devhost.boxgate(&["rm", Site::USER, "--yes", Site::USER]).ok();
+    }
+    vec![figure.judged(Statistic::Median, &[Goal::AtMost(400.0)])]
+}
+
+fn spare(devhost: &Devhost) -> Result<(), String> {
+    let listed = devhost.boxgate(&["ls", "--json"]).ok().text();
+    let boxes: Vec<Value> = serde_json::from_str(&listed).map_err(|fault| fault.to_string())?;
+    match boxes.iter().any(|of| of["state"] == "ready") {
+        true => Ok(()),
+        false => Err(listed),
+    }
 }
 
 pub(super) fn wakes(context: &Context<'_>) -> Vec<Figure> {
