@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boxgate_tests::docker::inspect;
-use boxgate_tests::{Devhost, Login, Setup};
+use boxgate_tests::{Devhost, Login, Setup, until};
 
 const TOLD: [&str; 2] = ["-o", "LogLevel=INFO"];
 /// Longer than a box takes to be found idle, told to stop, and to end.
@@ -26,6 +26,23 @@ fn a_further_box_is_a_machine_of_its_own() {
     third.code(255).stderr_has("alice+db").stderr_has("2 other boxes").stderr_has("rm NAME");
     devhost.login_with_key_of("alice+web", "bob").ssh("true").finish().code(255);
     devhost.login("bob").ssh("hostname").ok().stdout_is("bob\n");
+}
+
+#[test]
+#[ignore = "needs Docker: ./devhost test runs it"]
+fn a_spare_box_is_whoevers_comes_first() {
+    let devhost = Setup::of(&["alice"]).set("provisioner.spare_boxes", "1").start();
+    let ready = || match devhost.boxgate(&["ls", "--quick"]).ok().text() {
+        listed if listed.contains("ready") => Ok(()),
+        listed => Err(listed),
+    };
+    until("a spare box", PATIENCE, ready);
+    let spare = devhost.objects().containers;
+    let alice = devhost.login("alice");
+    let first = alice.ssh_with(TOLD, "hostname; whoami; sudo id -un; echo $HOME; docker ps -q | wc -l").ok();
+    first.stdout_is("alice\nalice\nroot\n/home/alice\n0\n").stderr_has("your box is ready");
+    assert!(devhost.objects().containers.contains(&spare[0]));
+    devhost.login_with_key_of("box+s2", "alice").ssh("true").finish().code(255);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::reconcile::outdated;
 
 /// Between two rounds, when nobody takes a spare in between.
 const ROUND: Duration = Duration::from_secs(30);
+/// Whoever got a spare is to have the machine to herself until her first session has begun.
+const SETTLE: Duration = Duration::from_secs(5);
 /// Between two looks at whether people wait for their boxes.
 const LOOK: Duration = Duration::from_millis(100);
 /// A spare is made then in spite of them.
@@ -38,7 +40,7 @@ impl<B: Backend> Fleet<B> {
             }
             tokio::select! {
                 () = sleep(ROUND) => {}
-                () = ensurer.spares().fewer() => {}
+                () = async { ensurer.spares().fewer().await; sleep(SETTLE).await } => {}
             }
         }
     }

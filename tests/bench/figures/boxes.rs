@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::{Context, milliseconds, settle, take_turns};
 use crate::client::{time, try_time};
 use crate::figure::{Figure, Goal, Statistic};
-use crate::{guard, machine};
 use crate::site::{Cipher, Peer, Site};
+use crate::{guard, machine};
 
 const CIPHER: Cipher = Cipher::Aes128Gcm;
 const PEERS: [Peer; 2] = [Peer::Engine, Peer::Gateway];
@@ -70,10 +70,7 @@ pub(super) fn spare_logins(context: &Context<'_>) -> Vec<Figure> {
 fn spare(devhost: &Devhost) -> Result<(), String> {
     let listed = devhost.boxgate(&["ls", "--json"]).ok().text();
     let boxes: Vec<Value> = serde_json::from_str(&listed).map_err(|fault| fault.to_string())?;
-    match boxes.iter().any(|of| of["state"] == "ready") {
-        true => Ok(()),
-        false => Err(listed),
-    }
+    if boxes.iter().any(|of| of["state"] == "ready") { Ok(()) } else { Err(listed) }
 }
 
 pub(super) fn wakes(context: &Context<'_>) -> Vec<Figure> {
