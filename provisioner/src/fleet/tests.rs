@@ -19,7 +19,7 @@ use crate::backend::fake::{Boot, Fake};
 use crate::testing;
 
 struct Setup {
-    _directory: Arc<TempDir>,
+    directory: Arc<TempDir>,
     fake: Fake,
     shutdown: CancellationToken,
     fleet: Fleet<Fake>,
@@ -31,7 +31,7 @@ impl Setup {
         let config = Arc::new(testing::config_in(&directory));
         let (fake, shutdown) = (Fake::new(), CancellationToken::new());
         let fleet = Fleet::new(Ensurer::new(fake.clone(), config), shutdown.clone());
-        Self { _directory: directory, fake, shutdown, fleet }
+        Self { directory, fake, shutdown, fleet }
     }
 
     /// The same engine and state with a provisioner that was started anew.
@@ -40,7 +40,7 @@ impl Setup {
         change(&mut config);
         let (fake, shutdown) = (self.fake.clone(), CancellationToken::new());
         let fleet = Fleet::new(Ensurer::new(fake.clone(), Arc::new(config)), shutdown.clone());
-        Self { _directory: Arc::clone(&self._directory), fake, shutdown, fleet }
+        Self { directory: Arc::clone(&self.directory), fake, shutdown, fleet }
     }
 
     fn join(&self, id: &str) -> Status {
@@ -196,7 +196,7 @@ impl Setup {
         change(&mut config);
         let (fake, shutdown) = (Fake::new(), CancellationToken::new());
         let fleet = Fleet::new(Ensurer::new(fake.clone(), Arc::new(config)), shutdown.clone());
-        Self { _directory: directory, fake, shutdown, fleet }
+        Self { directory, fake, shutdown, fleet }
     }
 
     async fn ready(&self, id: &str) {
