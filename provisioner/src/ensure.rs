@@ -164,6 +164,19 @@ impl<B: Backend> Ensurer<B> {
         })
     }
 
+    /// Keeps a spare from being given to anyone while something is done to it: two must not work on one container.
+    /// One that somebody has, or is about to get, is no spare any more.
+    fn withhold(&self, id: &DevBoxId) -> Result<(), EnsureError> {
+        let claimed = self
+            .claims
+            .get()
+            .is_some_and(|claims| claims.lock().unwrap_or_else(PoisonError::into_inner).has(id));
+        if id.is_spare() && (claimed || !self.spares.withdraw(id)) {
+            return Err(Trouble::NoSuchBox.into());
+        }
+        Ok(())
+    }
+
     /// Keeps the engine's claims in mind as `change` does.
     fn change_claims(&self, change: impl FnOnce(&mut Claims)) {
         if let Some(claims) = self.claims.get() {
@@ -221,6 +234,7 @@ impl<B: Backend> Ensurer<B> {
         report: impl Fn(Note<'_>) + Send + Sync,
     ) -> Result<(), EnsureError> {
         let wanted = self.blueprint(id).await?;
+        self.withhold(id)?;
         let container = self.backend.container(&wanted.names).await?;
         report(Note::Seen(state::State::observed(container.as_ref())));
         if order != Order::New && container.is_none() && !self.is_anything_left(&wanted).await? {
@@ -251,6 +265,7 @@ impl<B: Backend> Ensurer<B> {
     ) -> Result<(), EnsureError> {
         self.firewall.state()?;
         let wanted = self.blueprint(spare).await?;
+        self.withhold(spare)?;
         self.bring(&wanted, Goal::Answering { make: true }, &report).await?;
         if let Some(container) = self.backend.container(&wanted.names).await? {
             self.spares.offer(spare, container.image_id);
@@ -264,6 +279,7 @@ impl<B: Backend> Ensurer<B> {
     /// Why they stay.
     pub async fn tidy(&self, id: &DevBoxId) -> Result<(), EnsureError> {
         let wanted = self.blueprint(id).await?;
+        self.withhold(id)?;
         let (container, around) =
             tokio::try_join!(self.backend.container(&wanted.names), self.backend.surroundings(&wanted))?;
         if container.is_some() || around.home.is_some() || around.docker.is_some() {

@@ -52,6 +52,29 @@ async fn whoever_has_no_box_gets_the_spare_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_works_on_what_somebody_gets() {
+    let setup = Setup::new();
+    let ensurer = setup.with_spare().await;
+    let (spare, nobody) = (testing::id(SPARE), |_: Note<'_>| ());
+    let work = async {
+        // At any moment of her login.
+        for _ in 0..40 {
+            assert!(ensurer.prepare(&spare, nobody).await.is_err());
+            assert!(ensurer.order(&spare, Order::Remove, nobody).await.is_err());
+        }
+    };
+    let taken = async {
+        while !ensurer.spares().is_taken(&spare) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        work.await;
+    };
+    let (login, ()) = tokio::join!(setup.ensure_with(&ensurer, "alice"), taken);
+    login.unwrap();
+    assert_eq!(setup.changes(), [claim(), Change::Adopt]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claimed_box_says_whose_it_is() {
     let setup = Setup::new();
     let ensurer = setup.with_spare().await;
