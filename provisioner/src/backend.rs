@@ -248,6 +248,9 @@ impl fmt::Display for Change {
 pub enum Error {
     #[error("docker: cannot be reached: {0}")]
     Unreachable(String),
+    /// It may have done what it was asked: looking again tells.
+    #[error("docker: \"{call}\" got no whole answer: {cause}")]
+    NoAnswer { call: &'static str, cause: String },
     #[error("docker: no answer to \"{call}\" within {after:?}")]
     TimedOut { call: &'static str, after: Duration },
     /// Someone else was faster: looking again tells more than this error.

@@ -216,6 +216,11 @@ impl Installation {
         self.path("state").join(name)
     }
 
+    /// What the provisioner wrote, in all its starts.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
     /// How many file descriptors the provisioner has open.
     pub(crate) fn descriptors(&self) -> usize {
         let id = self.process.as_ref().unwrap().id();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boxgate_provisioner_api::{BoxState, BoxUse, FailureCode, Order, UseReport};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::installation::{Installation, docker, docker_fails};
 
@@ -76,42 +76,6 @@ async fn rm_leaves_nothing_and_touches_nobody_else() {
     let failure = installation.order("alice", Order::Remove).await.unwrap_err();
     assert_eq!(failure.code, FailureCode::NoSuchBox, "{failure}");
     assert_eq!(state(&installation, "bob").await, Some(BoxState::Ready));
-}
-
-/// Each time the provisioner is killed a little later into the order; then it is let finish.
-#[rstest::rstest]
-#[case::remove(Order::Remove)]
-#[case::reset(Order::Reset)]
-#[tokio::test]
-#[ignore = "needs Docker; ./devhost test runs it"]
-async fn an_order_that_is_killed_anywhere_comes_to_its_end(#[case] order: Order) {
-    let mut installation = Installation::new().await;
-    for after in [0, 30, 120, 300, 500, 700, 900].map(Duration::from_millis) {
-        installation.ensure("alice").await.unwrap();
-        leave_marks(&installation, "alice");
-        let cut = timeout(after, installation.order("alice", order)).await;
-        installation.kill();
-        installation.start().await;
-        if order == Order::Remove {
-            // Nobody asks again: what was confirmed is done.
-            let begun = Instant::now();
-            while state(&installation, "alice").await.is_some() && removal_is_due(&installation) {
-                assert!(begun.elapsed() < PATIENCE, "after {after:?} ({cut:?})");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-        installation.ensure("alice").await.unwrap();
-        if order == Order::Reset {
-            assert!(["2", "3"].contains(&marks(&installation, "alice").as_str()), "after {after:?}");
-        }
-        let objects = ["container", "network", "volume"].map(|kind| installation.list(kind).len());
-        assert_eq!(objects, [1, 1, 2], "after {after:?} ({cut:?})");
-        assert!(!removal_is_due(&installation));
-    }
-}
-
-fn removal_is_due(installation: &Installation) -> bool {
-    installation.state("removing/alice").exists()
 }
 
 #[tokio::test]
