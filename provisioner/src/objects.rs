@@ -14,6 +14,8 @@ pub const INSTANCE: &str = "io.boxgate.instance";
 pub const DEVBOX: &str = "io.boxgate.box";
 /// The login name of the box's owner.
 pub const OWNER: &str = "io.boxgate.owner";
+/// What a box image was made from: its recipe gives it this label (`ami/box/build.sh`).
+pub const RECIPE: &str = "io.boxgate.recipe";
 /// The version of Boxgate that made the object.
 pub const VERSION: &str = "io.boxgate.version";
 

@@ -6,6 +6,7 @@
 mod capabilities;
 mod connection;
 mod create;
+mod disk;
 mod read;
 mod report;
 
@@ -14,9 +15,9 @@ use std::time::Duration;
 
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveVolumeOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
 use boxgate_config::{InstanceName, ProvisionerConfig};
 use boxgate_provisioner_api::Usage;
@@ -24,7 +25,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Surroundings};
+use super::{Backend, Change, Container, Disk, Error, Host, Image, Inventory, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::network::host::routed;
 use crate::objects::{self, Names};
@@ -295,6 +296,36 @@ impl Backend for Docker {
         };
         let stats = self.connection.call("container stats", self.ask, ask).await?;
         Ok(stats.flatten().map(read::usage))
+    }
+
+    async fn disk(&self) -> Result<Disk, Error> {
+        disk::measure(self.connection.socket()).await
+    }
+
+    async fn nameless_images(&self) -> Result<Vec<Image>, Error> {
+        let filters = [
+            ("label".to_owned(), vec![objects::RECIPE.to_owned()]),
+            ("dangling".to_owned(), vec!["true".to_owned()]),
+        ];
+        let images = ListImagesOptionsBuilder::new().filters(&filters.into()).build();
+        let containers = ListContainersOptionsBuilder::new().all(true).build();
+        let list_images = |docker: bollard::Docker| async move { docker.list_images(Some(images)).await };
+        let list_containers =
+            |docker: bollard::Docker| async move { docker.list_containers(Some(containers)).await };
+        let (images, containers) = tokio::try_join!(
+            self.connection.call("list images", self.ask, list_images),
+            self.connection.call("list containers", self.ask, list_containers),
+        )?;
+        Ok(read::nameless(images, &containers))
+    }
+
+    /// Not by force: the engine refuses when a container or another image was made from it after all.
+    async fn remove_image(&self, id: &str) -> Result<(), Error> {
+        let options = RemoveImageOptionsBuilder::new().force(false).noprune(true).build();
+        let remove = |docker: bollard::Docker| async move {
+            found(docker.remove_image(id, Some(options), None).await)
+        };
+        self.connection.call("remove image", self.change, remove).await.map(drop)
     }
 
     async fn console(

@@ -89,7 +89,8 @@ pub(super) enum Verb {
 /// List boxes
 ///
 /// On a terminal this is a table: CPU, MEMORY and DISK are what a box uses of what it may. Measuring that takes
-/// a second or two; --quick leaves it out. Elsewhere it is a line for each box, its fields separated by tabs and - for
+/// a second or two; --quick leaves it out. DISK is home, Docker data and what was changed of the image, measured a minute
+/// ago or more where that takes long, and - until it was. Elsewhere it is a line for each box, its fields separated by tabs and - for
 /// what is not known, without a heading: box, user, state, since, connections, idle seconds, kept until, CPUs used, CPUs
 /// allowed, memory used, memory allowed, processes, processes allowed, disk used, disk allowed, image, outdated, isolated,
 /// address, reason. New fields will come after these.
@@ -261,8 +262,8 @@ pub(super) struct Doctor {
 
 /// Remove what no box needs any more
 ///
-/// Networks and directories of boxes whose making or removal did not come to its end. Containers and volumes that belong
-/// to no box are told and kept: their data may be missed. Prints a line for each: what became of it, its kind, its name
+/// Networks and directories of boxes whose making or removal did not come to its end, and images that boxes were made from
+/// when no container and no name is left of them. Containers and volumes that belong to no box are told and kept: their data may be missed. Prints a line for each: what became of it, its kind, its name
 /// and why, separated by tabs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  boxgate gc --dry-run\n  boxgate gc --json | jq '.orphans | length'")]

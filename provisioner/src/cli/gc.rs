@@ -41,6 +41,7 @@ pub(super) fn kind(kind: OrphanKind) -> &'static str {
         OrphanKind::Container => "container",
         OrphanKind::Network => "network",
         OrphanKind::Volume => "volume",
+        OrphanKind::Image => "image",
         OrphanKind::Directory => "directory",
     }
 }

@@ -47,6 +47,7 @@ impl<B: Backend> Fleet<B> {
             if let Some(id) = objects::devbox_of(&container.labels, instance)
                 && container.name == Names::of(instance, &id).container
             {
+                self.shared.images.see(&container.image_id);
                 found.insert(id, Some(container));
             }
         }
@@ -68,7 +69,13 @@ impl<B: Backend> Fleet<B> {
             let usage = self.shared.ensurer.backend().usage(&names).await.ok().flatten();
             BoxSummary { usage, ..summary }
         };
-        Ok(stream::iter(self.boxes().await?).map(ask).buffered(ASKED_MAX).collect().await)
+        let boxes = self.boxes().await?;
+        let asked = stream::iter(boxes).map(ask).buffered(ASKED_MAX).collect::<Vec<_>>();
+        let (mut boxes, disk) = tokio::join!(asked, self.disk());
+        for devbox in &mut boxes {
+            devbox.disk_bytes = disk.as_ref().and_then(|disk| disk.of(&Names::of(instance, &devbox.id)));
+        }
+        Ok(boxes)
     }
 
     /// The boxes whose containers run.
@@ -115,6 +122,7 @@ impl<B: Backend> Fleet<B> {
             keep_until: shared.leases.until(&id).map(|until| until.to_string()),
             limits: shared.ensurer.config().settings(&id).limits.into(),
             usage: None,
+            disk_bytes: None,
             id,
         }
     }

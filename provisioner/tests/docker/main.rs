@@ -11,6 +11,7 @@ mod kills;
 mod lifecycle;
 mod probe;
 mod proxy;
+mod storage;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! One call to the engine: connected, bounded in time, its failure sorted by what can be done about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ impl Connection {
     /// No call takes longer than `longest`.
     pub(super) fn new(socket: PathBuf, longest: Duration) -> Self {
         Self { socket, backstop: longest.saturating_add(BACKSTOP).as_secs(), docker: Mutex::default() }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Does `ask` within `after`; `call` names it in errors.
