@@ -23,6 +23,7 @@ pub mod blueprint;
 pub mod cli;
 pub mod devbox_files;
 pub mod ensure;
+mod exit;
 pub mod failure;
 pub mod fleet;
 pub mod leftovers;

@@ -7,7 +7,7 @@ use boxgate_config::DevBoxId;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::error::EXIT_CODES;
+use super::error::exit_codes;
 use super::terminal::Colours;
 
 /// Above the options that every verb has.
@@ -23,7 +23,7 @@ const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// A box is named as at login: alice is alice's default box, alice+web her box web.
 #[derive(Debug, Parser)]
-#[command(name = "boxgate", version, after_long_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "boxgate", version, after_long_help = exit_codes(), propagate_version = true)]
 pub(super) struct Arguments {
     /// Configuration file, which names the provisioner's socket
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", default_value = "/etc/boxgate/boxgate.toml")]
@@ -218,8 +218,8 @@ pub(super) struct Logs {
 
 /// Run a command in a box, as its user
 ///
-/// Without a command it is the user's login shell. Has a terminal when this one has; ends as the command does. Becomes
-/// docker exec, and does not count as use of the box.
+/// Without a command it is the user's login shell. Has a terminal when this one has; ends as the command does. The box
+/// is in use meanwhile: it is not stopped for being idle.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  boxgate exec alice\n  boxgate exec alice git -C project status\n  \
                         boxgate exec --root alice journalctl -u docker")]

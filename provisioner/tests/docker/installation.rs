@@ -132,6 +132,13 @@ impl Installation {
         self.directory.path().join(name)
     }
 
+    /// The operator's program, for this installation.
+    pub(crate) fn boxgate(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_boxgate"));
+        command.arg("--config").arg(self.path("boxgate.toml")).args(words);
+        command
+    }
+
     /// The range of its networks.
     pub(crate) fn pool(&self) -> &str {
         self.settings["provisioner.network_pool"].trim_matches('"')
