@@ -104,6 +104,8 @@ pub struct ProvisionerConfig {
     pub state_dir: PathBuf,
     /// Docker's Unix socket.
     pub docker_socket: PathBuf,
+    /// How long Docker may take for one change.
+    pub docker_timeout: Duration,
     /// Boxes' networks are cut from this range, a /28 each.
     pub network_pool: Ipv4Net,
     /// What the running boxes' memory limits may come to together, as a share of the host's memory: 1.0 is all

@@ -88,6 +88,7 @@ pub(crate) struct Provisioner {
     pub(crate) gateway_user: Option<Field<String>>,
     pub(crate) state_dir: Option<Field<String>>,
     pub(crate) docker_socket: Option<Field<String>>,
+    pub(crate) docker_timeout: Option<Field<String>>,
     pub(crate) network_pool: Option<Field<String>>,
     pub(crate) memory_share: Option<Field<Number>>,
     pub(crate) spare_boxes: Option<Field<i64>>,

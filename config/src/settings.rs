@@ -104,11 +104,21 @@ impl Config {
     /// The shortest time that any box may idle; none when no box is ever stopped for it.
     #[must_use]
     pub fn shortest_idle_stop(&self) -> Option<Duration> {
+        let overrides = self.overrides().filter_map(|overrides| overrides.idle_stop);
+        overrides.chain([self.devbox.settings.idle_stop]).filter_map(IdleStop::limit).min()
+    }
+
+    /// Every image that a box may be made from.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let others = self.overrides().filter_map(|overrides| overrides.image.as_deref());
+        others.chain([self.devbox.settings.image.as_str()])
+    }
+
+    fn overrides(&self) -> impl Iterator<Item = &Overrides> {
         let groups = self.groups.values().map(|group| &group.devbox);
         let users =
             self.users.values().flat_map(|user| std::iter::once(&user.devbox).chain(user.boxes.values()));
-        let overrides = groups.chain(users).filter_map(|overrides| overrides.idle_stop);
-        overrides.chain([self.devbox.settings.idle_stop]).filter_map(IdleStop::limit).min()
+        groups.chain(users)
     }
 }
 
@@ -159,5 +169,11 @@ image = "web:1"
         assert_eq!(settings.limits.memory, ByteSize::gib(gib));
         assert_eq!(settings.idle_stop.limit(), idle_hours.map(|hours| Duration::from_secs(hours * 3600)));
         assert_eq!((settings.max_boxes, settings.image.as_str()), (max_boxes, image));
+    }
+
+    #[test]
+    fn images_of_all() {
+        let config = Config::parse(Path::new("test.toml"), TEXT).unwrap();
+        assert_eq!(config.images().collect::<Vec<_>>(), ["web:1", "boxgate/box:latest"]);
     }
 }

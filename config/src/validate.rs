@@ -163,6 +163,11 @@ fn provisioner(raw: &raw::Provisioner, check: &mut Check<'_>) -> Option<Provisio
             raw.docker_socket.as_ref(),
             "/var/run/docker.sock",
         ),
+        docker_timeout: check.duration(
+            "provisioner.docker_timeout",
+            raw.docker_timeout.as_ref(),
+            Duration::from_secs(60),
+        ),
         network_pool,
         memory_share: check.number("provisioner.memory_share", raw.memory_share.as_ref(), 2.0),
         spare_boxes: check.spares("provisioner.spare_boxes", raw.spare_boxes.as_ref(), 0),

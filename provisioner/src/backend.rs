@@ -8,7 +8,7 @@ pub mod docker;
 pub(crate) mod fake;
 mod probe;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -47,6 +47,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What a running container uses; none when it does not run.
     fn usage(&self, names: &Names) -> impl Future<Output = Result<Option<Usage>, Error>> + Send;
+
+    /// What everything takes of the disk. This may take minutes.
+    fn disk(&self) -> impl Future<Output = Result<Disk, Error>> + Send;
+
+    /// The box images, known by the label that their recipe gives them, that have no name any more, and that nobody's
+    /// container was made from.
+    fn nameless_images(&self) -> impl Future<Output = Result<Vec<Image>, Error>> + Send;
+
+    /// Removes an image, unless something needs it.
+    fn remove_image(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Sends what a container's first process wrote to `into`, line by line and free of control characters: the
     /// last `lines`, and then, to `follow` it, what it writes until it ends. Returns when nobody listens.
@@ -209,6 +219,29 @@ pub struct Network {
     pub labels: Labels,
 }
 
+/// Bytes that volumes, and what containers wrote over their images, take of the disk, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub volumes: HashMap<String, u64>,
+    pub containers: HashMap<String, u64>,
+}
+
+impl Disk {
+    /// What a box takes; none while its home was not measured.
+    #[must_use]
+    pub fn of(&self, names: &Names) -> Option<u64> {
+        let others = [self.volumes.get(&names.docker), self.containers.get(&names.container)];
+        Some(self.volumes.get(&names.home)? + others.into_iter().flatten().sum::<u64>())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The engine's own name for it.
+    pub id: String,
+    pub bytes: u64,
+}
+
 /// One of a box's two volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Volume {
@@ -285,6 +318,9 @@ impl fmt::Display for Change {
 pub enum Error {
     #[error("docker: cannot be reached: {0}")]
     Unreachable(String),
+    /// It may have done what it was asked: looking again tells.
+    #[error("docker: \"{call}\" got no whole answer: {cause}")]
+    NoAnswer { call: &'static str, cause: String },
     #[error("docker: no answer to \"{call}\" within {after:?}")]
     TimedOut { call: &'static str, after: Duration },
     /// Someone else was faster: looking again tells more than this error.

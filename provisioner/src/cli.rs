@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! arguments ─► site ───────► list, show, order, keep, logs, top, gc      ask the provisioner, print, exit code
-//!              the socket,   exec                                        becomes `docker exec`
+//!              the socket,   exec                                        runs `docker exec`
 //!              the config    doctor                                      reads the host as well
 //!                            manual                                      asks nobody
 //! ```
@@ -32,32 +32,31 @@ use boxgate_provisioner_api::Order;
 use clap::Parser;
 
 use arguments::{Arguments, Verb};
-use error::{CliError, Exit};
+use error::CliError;
 use site::Site;
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let exit = match run(arguments) {
+    match run(arguments) {
         Ok(exit) => exit,
         Err(error) => {
             terminal::complain(&error);
-            error.exit()
+            error.exit().code().into()
         }
-    };
-    exit.into()
+    }
 }
 
-fn run(arguments: Arguments) -> Result<Exit, CliError> {
+fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CliError::Runtime)?.block_on(perform(arguments))
 }
 
-async fn perform(arguments: Arguments) -> Result<Exit, CliError> {
+async fn perform(arguments: Arguments) -> Result<ExitCode, CliError> {
     let site = Site::new(arguments.config, arguments.socket);
     let colours = arguments.color;
-    match arguments.verb {
+    let exit = match arguments.verb {
         Verb::Ls(asked) => list::list(&site, &asked, colours).await,
         Verb::Show(asked) => show::show(&site, &asked).await,
         Verb::New(one) => order::one(&site, Order::New, &one.devbox).await,
@@ -68,12 +67,13 @@ async fn perform(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Rm(asked) => order::confirmed(&site, Order::Remove, &asked).await,
         Verb::Keep(asked) => keep::keep(&site, &asked).await,
         Verb::Logs(asked) => logs::logs(&site, &asked).await,
-        Verb::Exec(asked) => exec::exec(&site, &asked).await,
+        Verb::Exec(asked) => return exec::exec(&site, &asked).await,
         Verb::Top(asked) => top::top(&site, &asked).await,
 
         Verb::Doctor(asked) => doctor::doctor(&site, &asked, colours).await,
         Verb::Gc(asked) => gc::gc(&site, &asked).await,
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man { directory } => manual::pages(&directory),
-    }
+    }?;
+    Ok(exit.code().into())
 }

@@ -152,7 +152,7 @@ impl<B: Backend> Ensurer<B> {
     }
 
     /// What a box should be, with the names of what it lives in.
-    async fn blueprint(&self, id: &DevBoxId) -> Result<Blueprint, backend::Error> {
+    pub(crate) async fn blueprint(&self, id: &DevBoxId) -> Result<Blueprint, backend::Error> {
         let instance = &self.config.provisioner.instance;
         let read = async || Ok(Mutex::new(self.backend.claims(instance).await?));
         let claims = self.claims.get_or_try_init(read).await?;

@@ -68,7 +68,7 @@ fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
 
 fn engine(error: &Error) -> (FailureCode, bool, &'static str) {
     match error {
-        Error::Unreachable(_) | Error::TimedOut { .. } => (
+        Error::Unreachable(_) | Error::NoAnswer { .. } | Error::TimedOut { .. } => (
             FailureCode::EngineUnavailable,
             true,
             "log in again in a minute; if it stays like this, ask your operator whether Docker runs",

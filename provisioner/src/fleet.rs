@@ -12,12 +12,14 @@
 //! A flight goes on when its askers go away, and ends with its result or with the fleet's shutdown. A login that
 //! comes while its box is being stopped waits for that and wakes the box: whoever comes gets in.
 //!
-//! `boxes` lists them, `uses` and `leases` say which of them idle, `gc` removes what no box needs,
-//! `spares` keeps boxes ready for who has none.
+//! `boxes` lists them, `disk` says what they take of it, `uses` and `leases` which of them idle, `gc` removes what no box
+//! needs, `images` knows the images among that, and `spares` keeps boxes ready for who has none.
 
 mod boxes;
+mod disk;
 mod flight;
 mod gc;
+mod images;
 mod leases;
 mod spares;
 mod uses;
@@ -40,8 +42,10 @@ use crate::ensure::{EnsureError, Ensurer};
 use crate::failure;
 use crate::objects::Names;
 use crate::reconcile::Trouble;
+use disk::DiskUse;
 use flight::{Flight, Purpose};
 pub use flight::{Outcome, Status, lost};
+use images::Images;
 use leases::Leases;
 use uses::Uses;
 
@@ -60,6 +64,8 @@ struct Shared<B> {
     failed: Mutex<HashMap<DevBoxId, String>>,
     uses: Uses,
     leases: Leases,
+    disk: DiskUse,
+    images: Images,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -90,13 +96,16 @@ impl<B: Backend> Fleet<B> {
     /// Cancelling `shutdown` ends every flight at its next pause; what it made so far stays.
     #[must_use]
     pub fn new(ensurer: Ensurer<B>, shutdown: CancellationToken) -> Self {
-        let leases = Leases::new(&ensurer.config().provisioner.state_dir);
+        let state_dir = &ensurer.config().provisioner.state_dir;
+        let (leases, images) = (Leases::new(state_dir), Images::new(state_dir));
         let shared = Shared {
             ensurer,
             flights: Mutex::default(),
             failed: Mutex::default(),
             uses: Uses::default(),
             leases,
+            disk: DiskUse::default(),
+            images,
             tasks: TaskTracker::new(),
             shutdown,
         };

@@ -24,6 +24,7 @@ pub mod claims;
 pub mod cli;
 pub mod devbox_files;
 pub mod ensure;
+mod exit;
 pub mod failure;
 pub mod fleet;
 pub mod leftovers;
@@ -65,7 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let server = Server::bind(&config.provisioner).await?;
     let lobby = Lobby::bind(&config).await?;
     let server = server.with_lobby(lobby.door());
-    let docker = Docker::new(config.provisioner.docker_socket.clone());
+    let docker = Docker::new(&config.provisioner);
     announce(&config, &docker).await;
     let firewall = Firewall::keep(&config, shutdown.clone()).await;
     let ensurer = Ensurer::new(docker, Arc::clone(&config)).behind(firewall);

@@ -61,7 +61,7 @@ fn fields(devbox: &BoxSummary) -> [String; COLUMNS.len()] {
         limits.memory_bytes.to_string(),
         optional(usage.map(|usage| usage.pids)),
         limits.pids.to_string(),
-        optional(usage.and_then(|usage| usage.disk_bytes)),
+        optional(devbox.disk_bytes),
         optional(limits.disk_bytes),
         optional(devbox.image.as_ref()),
         devbox.outdated.to_string(),

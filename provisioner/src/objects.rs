@@ -16,6 +16,8 @@ pub const DEVBOX: &str = "io.boxgate.box";
 pub const OWNER: &str = "io.boxgate.owner";
 /// On a claim: the spare box that its box lives in ([`claims`](crate::claims)).
 pub const CLAIMS: &str = "io.boxgate.claims";
+/// What a box image was made from: its recipe gives it this label (`ami/box/build.sh`).
+pub const RECIPE: &str = "io.boxgate.recipe";
 /// The version of Boxgate that made the object.
 pub const VERSION: &str = "io.boxgate.version";
 

@@ -48,6 +48,7 @@ pub(crate) fn summary(id: &str, state: BoxState) -> BoxSummary {
         keep_until: None,
         limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096, disk_bytes: None },
         usage: None,
+        disk_bytes: None,
     }
 }
 

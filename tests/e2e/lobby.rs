@@ -73,7 +73,7 @@ fn help_and_what_is_not_understood() {
     alice
         .ssh("stop bob+web")
         .finish()
-        .code(3)
+        .code(4)
         .stdout_is("")
         .stderr_is("boxgate: box bob+web belongs to bob\n");
 }

@@ -56,13 +56,13 @@ fn the_life_of_a_box() {
     say(&lobby, "reset web --yes").code(0);
     web.ssh("cat kept; ls /opt").ok().stdout_is("kept\n");
 
-    say(&lobby, "rm web").code(2).stderr_has("home directory").stderr_has("--yes web");
-    say(&lobby, "rm web --yes alice").code(2);
+    say(&lobby, "rm web").code(5).stderr_has("home directory").stderr_has("--yes web");
+    say(&lobby, "rm web --yes alice").code(5);
     web.ssh("cat kept").ok().stdout_is("kept\n");
     say(&lobby, "rm web --yes web").code(0).stdout_has("is gone");
     assert_eq!(state(&lobby, "alice+web"), None);
     assert_eq!(devhost.objects(), boxgate_tests::docker::Objects::default());
-    say(&lobby, "rm web --yes web").code(4).stderr_has("you have no box alice+web");
+    say(&lobby, "rm web --yes web").code(3).stderr_has("you have no box alice+web");
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn nothing_is_said_about_boxes_of_others() {
     let bobs = devhost.login_with_key_of("box", "bob");
     say(&bobs, "new web").code(0);
     for verb in ["start", "stop", "restart", "reset --yes", "rm --yes bob+web", "logs", "keep 8h"] {
-        let there = say(&lobby, &format!("{verb} bob+web")).code(3);
-        let not_there = say(&lobby, &format!("{verb} bob+none")).code(3);
+        let there = say(&lobby, &format!("{verb} bob+web")).code(4);
+        let not_there = say(&lobby, &format!("{verb} bob+none")).code(4);
         assert_eq!(there.errors(), not_there.errors().replace("bob+none", "bob+web"), "{verb}");
         assert_eq!(there.stdout, not_there.stdout);
     }
@@ -90,7 +90,7 @@ fn at_a_terminal_the_name_is_typed_again() {
     let mut window = on_a_terminal(&lobby, "rm web");
     window.expect_stderr("Type its name, alice+web");
     window.write("web2\r");
-    window.finish_within(BOX).code(2).stderr_has("that is not its name");
+    window.finish_within(BOX).code(5).stderr_has("that is not its name");
     let mut window = on_a_terminal(&lobby, "rm web");
     window.expect_stderr("Type its name");
     window.write("\x03");
@@ -140,9 +140,9 @@ fn leases_and_logs() {
     assert_ne!(field(&lobby, "alice", 6).as_deref(), Some("-"));
     say(&lobby, "keep --off").code(0);
     assert_eq!(field(&lobby, "alice", 6).as_deref(), Some("-"));
-    say(&lobby, "keep 8h none").code(4);
+    say(&lobby, "keep 8h none").code(3);
     say(&lobby, "logs -n 5").code(0);
-    say(&lobby, "logs none").code(4);
+    say(&lobby, "logs none").code(3);
     let mut following = lobby.ssh("logs -f").start();
     assert!(following.is_running());
     drop(following);

@@ -86,7 +86,7 @@ fn commands_run_as_the_boxs_user_or_as_root() {
 fn a_reset_keeps_home_and_nothing_else() {
     let devhost = with_a_box();
     devhost.login("alice").ssh("sudo touch /etc/changed").ok();
-    devhost.boxgate(&["reset", "alice"]).finish().code(6);
+    devhost.boxgate(&["reset", "alice"]).finish().code(5);
     order(&devhost, &["reset", "alice", "--yes", "alice"]).stderr_has("alice: made anew");
     devhost.login("alice").ssh("cat file; ls /etc/changed").finish().code(2).stdout_is("mine\n");
 }
@@ -95,7 +95,7 @@ fn a_reset_keeps_home_and_nothing_else() {
 #[ignore = "needs Docker: ./devhost test runs it"]
 fn a_removed_box_is_gone_with_all_its_data() {
     let devhost = with_a_box();
-    devhost.boxgate(&["rm", "alice"]).finish().code(6).stderr_has("--yes alice");
+    devhost.boxgate(&["rm", "alice"]).finish().code(5).stderr_has("--yes alice");
     order(&devhost, &["rm", "alice", "--yes", "alice"]).stderr_has("alice: removed");
     assert_eq!(devhost.objects(), Objects::default());
     devhost.boxgate(&["show", "alice"]).finish().code(3);
@@ -173,6 +173,6 @@ fn a_doctor_finds_what_is_left_over_and_removes_it_when_told() {
 #[ignore = "needs Docker: ./devhost test runs it"]
 fn a_provisioner_that_does_not_run_is_said() {
     let devhost = Setup::of(&["alice"]).start_without_provisioner();
-    devhost.boxgate(&["ls"]).finish().code(4).stdout_is("").stderr_has("does boxgate-provisioner run?");
+    devhost.boxgate(&["ls"]).finish().code(75).stdout_is("").stderr_has("does boxgate-provisioner run?");
     devhost.boxgate(&["doctor"]).within(LONG).finish().code(1).stdout_has("FAIL  provisioner");
 }

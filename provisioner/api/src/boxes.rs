@@ -75,6 +75,9 @@ pub struct BoxSummary {
     pub limits: Limits,
     /// Only when it was asked for, and while the box runs.
     pub usage: Option<Usage>,
+    /// What it takes of the host's disk, running or not: home, Docker data, and what it changed of its image. Only when
+    /// it was asked for; none while it is not known.
+    pub disk_bytes: Option<u64>,
 }
 
 /// What a box may use.
@@ -107,8 +110,6 @@ pub struct Usage {
     /// Without the page cache that the kernel would give back.
     pub memory_bytes: u64,
     pub pids: u64,
-    /// Home and Docker data; none while it is not known.
-    pub disk_bytes: Option<u64>,
 }
 
 /// What a box is doing.
@@ -204,6 +205,8 @@ pub enum OrphanKind {
     Volume,
     /// The empty volume that said which spare box a box lives in.
     Claim,
+    /// An image that boxes were made from.
+    Image,
     /// A directory below the provisioner's state directory.
     Directory,
 }
@@ -228,7 +231,8 @@ mod tests {
             idle_seconds: Some(7),
             keep_until: None,
             limits: Limits { cpus: 1.5, memory_bytes: 1 << 30, pids: 4096, disk_bytes: None },
-            usage: Some(Usage { cpus: 0.25, memory_bytes: 60 << 20, pids: 40, disk_bytes: None }),
+            usage: Some(Usage { cpus: 0.25, memory_bytes: 60 << 20, pids: 40 }),
+            disk_bytes: Some(3 << 30),
         };
         let json = serde_json::to_value(&summary).unwrap();
         assert_eq!((&json["id"], &json["state"]), (&"alice+web".into(), &"ready".into()));

@@ -6,27 +6,27 @@
 mod capabilities;
 mod connection;
 mod create;
+mod disk;
 mod exec;
 mod read;
 mod report;
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
 use bollard::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, RenameContainerOptionsBuilder,
-    StatsOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveVolumeOptions, RenameContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
-use boxgate_config::{DevBoxId, InstanceName};
+use boxgate_config::{DevBoxId, InstanceName, ProvisionerConfig};
 use boxgate_provisioner_api::Usage;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Ran, Surroundings};
+use super::{Backend, Change, Container, Disk, Error, Host, Image, Inventory, Ran, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::claims::{self, Claims};
 use crate::network::host::routed;
@@ -34,19 +34,21 @@ use crate::objects::{self, Names};
 use connection::{Connection, found};
 pub use report::{Cgroup, EngineReport, ImageReport, NetworkReport};
 
-/// For a question: dockerd answers within milliseconds unless the host is in distress.
-const ASK: Duration = Duration::from_secs(10);
-/// For a change: a start runs mounts, iptables and the runtime, and a host may be busy.
-const CHANGE: Duration = Duration::from_secs(60);
+/// For a question, where a change may take longer: dockerd answers within milliseconds unless the host is in distress.
+const ASK_MAX: Duration = Duration::from_secs(10);
 /// Inspections at once when all boxes are listed.
 const INSPECT_MAX: usize = 16;
-/// How long a box may take to shut itself down before it is killed. Less than a change may take.
-const STOP_SECONDS: i32 = 30;
+/// How long a box may take to shut itself down before it is killed, where a change may take twice as long.
+const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// Boxes as containers of the Docker engine behind a Unix socket.
 #[derive(Debug)]
 pub struct Docker {
     connection: Connection,
+    /// For a question.
+    ask: Duration,
+    /// For a change: a start runs mounts, iptables and the runtime, and a host may be busy.
+    change: Duration,
     /// Whether containers must do without `CAP_SYS_RESOURCE`, because this host does.
     drop_sys_resource: bool,
 }
@@ -54,23 +56,38 @@ pub struct Docker {
 impl Docker {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(socket: PathBuf) -> Self {
-        let drop_sys_resource = !capabilities::has_sys_resource();
-        Self { connection: Connection::new(socket), drop_sys_resource }
+    pub fn new(config: &ProvisionerConfig) -> Self {
+        let change = config.docker_timeout;
+        Self {
+            connection: Connection::new(config.docker_socket.clone(), change),
+            ask: change.min(ASK_MAX),
+            change,
+            drop_sys_resource: !capabilities::has_sys_resource(),
+        }
+    }
+
+    /// In the whole seconds that the engine counts in, at least one.
+    fn stop_seconds(&self) -> i32 {
+        let seconds = (self.change / 2).min(STOP_MAX).as_secs().max(1);
+        i32::try_from(seconds).unwrap_or(i32::MAX)
     }
 
     async fn list(&self, instance: &InstanceName) -> Result<Vec<bollard::models::ContainerSummary>, Error> {
         let ours = [("label".to_owned(), vec![format!("{}={instance}", objects::INSTANCE)])].into();
         let options = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
         self.connection
-            .call("list containers", ASK, |docker| async move { docker.list_containers(Some(options)).await })
+            .call(
+                "list containers",
+                self.ask,
+                |docker| async move { docker.list_containers(Some(options)).await },
+            )
             .await
     }
 
     async fn inspect(&self, name: &str, network: &str) -> Result<Option<Container>, Error> {
         let inspected = self
             .connection
-            .call("inspect container", ASK, |docker| async move {
+            .call("inspect container", self.ask, |docker| async move {
                 found(docker.inspect_container(name, None).await)
             })
             .await?;
@@ -80,7 +97,11 @@ impl Docker {
     async fn volume(&self, name: &str) -> Result<Option<objects::Labels>, Error> {
         let volume = self
             .connection
-            .call("inspect volume", ASK, |docker| async move { found(docker.inspect_volume(name).await) })
+            .call(
+                "inspect volume",
+                self.ask,
+                |docker| async move { found(docker.inspect_volume(name).await) },
+            )
             .await?;
         Ok(volume.map(|volume| volume.labels))
     }
@@ -89,7 +110,7 @@ impl Docker {
         let ours = [("label".to_owned(), vec![format!("{}={instance}", objects::INSTANCE)])].into();
         let options = ListVolumesOptionsBuilder::new().filters(&ours).build();
         let list = |docker: bollard::Docker| async move { docker.list_volumes(Some(options)).await };
-        Ok(self.connection.call("list volumes", ASK, list).await?.volumes.unwrap_or_default())
+        Ok(self.connection.call("list volumes", self.ask, list).await?.volumes.unwrap_or_default())
     }
 
     async fn containers(&self, instance: &InstanceName) -> Result<Vec<Container>, Error> {
@@ -107,7 +128,7 @@ impl Docker {
         let ask = |limited| {
             let volume = create::volume(devbox, name, limited);
             let create = |docker: bollard::Docker| async move { docker.create_volume(volume).await };
-            self.connection.call("create volume", CHANGE, create)
+            self.connection.call("create volume", self.change, create)
         };
         match ask(true).await {
             // moby's volume/local says so of a file system without project quotas.
@@ -126,7 +147,7 @@ impl Docker {
         const CALL: &str = "create claim";
         let claim = create::claim(devbox, spare);
         let create = |docker: bollard::Docker| async move { docker.create_volume(claim).await };
-        let made = self.connection.call(CALL, CHANGE, create).await?;
+        let made = self.connection.call(CALL, self.change, create).await?;
         match claims::claimed(&made.labels) {
             Some(claimed) if claimed == *spare && devbox.owns(&made.labels) => Ok(()),
             _ => Err(Error::Conflict { call: CALL, message: format!("{} is another claim", made.name) }),
@@ -138,7 +159,7 @@ impl Docker {
         let former = Names::of(&devbox.instance, spare).container;
         let options = RenameContainerOptionsBuilder::new().name(&devbox.names.container).build();
         let rename = |docker: bollard::Docker| async move { docker.rename_container(&former, options).await };
-        self.connection.call("rename container", CHANGE, rename).await
+        self.connection.call("rename container", self.change, rename).await
     }
 
     /// What is gone already is no failure.
@@ -147,19 +168,19 @@ impl Docker {
         let remove = |docker: bollard::Docker| async move {
             found(docker.remove_container(name, Some(options)).await)
         };
-        self.connection.call("remove container", CHANGE, remove).await.map(drop)
+        self.connection.call("remove container", self.change, remove).await.map(drop)
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), Error> {
         let remove = |docker: bollard::Docker| async move {
             found(docker.remove_volume(name, None::<RemoveVolumeOptions>).await)
         };
-        self.connection.call("remove volume", CHANGE, remove).await.map(drop)
+        self.connection.call("remove volume", self.change, remove).await.map(drop)
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), Error> {
         let remove = |docker: bollard::Docker| async move { found(docker.remove_network(name).await) };
-        self.connection.call("remove network", CHANGE, remove).await.map(drop)
+        self.connection.call("remove network", self.change, remove).await.map(drop)
     }
 
     async fn attach(&self, names: &Names) -> Result<(), Error> {
@@ -169,19 +190,17 @@ impl Docker {
         let network = &names.network;
         let detached = self
             .connection
-            .call("detach network", CHANGE, |docker| async move {
+            .call("detach network", self.change, |docker| async move {
                 docker.disconnect_network(network, detach).await
             })
             .await;
-        if let Err(Error::Unreachable(_) | Error::TimedOut { .. }) = detached {
+        if let Err(Error::Unreachable(_) | Error::NoAnswer { .. } | Error::TimedOut { .. }) = detached {
             return detached;
         }
         self.connection
-            .call(
-                "attach network",
-                CHANGE,
-                |docker| async move { docker.connect_network(network, attach).await },
-            )
+            .call("attach network", self.change, |docker| async move {
+                docker.connect_network(network, attach).await
+            })
             .await
     }
 }
@@ -194,10 +213,10 @@ impl Backend for Docker {
     async fn host(&self, devbox: &Blueprint) -> Result<Host, Error> {
         let connection = &self.connection;
         let (image, info) = tokio::try_join!(
-            connection.call("inspect image", ASK, |docker| async move {
+            connection.call("inspect image", self.ask, |docker| async move {
                 found(docker.inspect_image(&devbox.image).await)
             }),
-            connection.call("info", ASK, |docker| async move { docker.info().await }),
+            connection.call("info", self.ask, |docker| async move { docker.info().await }),
         )?;
         Ok(Host {
             image_id: image.and_then(|image| image.id),
@@ -209,7 +228,7 @@ impl Backend for Docker {
     async fn surroundings(&self, devbox: &Blueprint) -> Result<Surroundings, Error> {
         let list = |docker: bollard::Docker| async move { docker.list_networks(None).await };
         let (networks, home, docker, containers, volumes) = tokio::try_join!(
-            self.connection.call("list networks", ASK, list),
+            self.connection.call("list networks", self.ask, list),
             self.volume(&devbox.names.home),
             self.volume(&devbox.names.docker),
             self.list(&devbox.instance),
@@ -239,7 +258,7 @@ impl Backend for Docker {
             Change::CreateNetwork { subnet } => {
                 let network = create::network(devbox, *subnet);
                 let create = |docker: bollard::Docker| async move { docker.create_network(network).await };
-                connection.call("create network", CHANGE, create).await.map(drop)
+                connection.call("create network", self.change, create).await.map(drop)
             }
             Change::CreateVolume(volume) => self.create_volume(devbox, volume.name(names)).await,
             Change::CreateContainer => {
@@ -248,7 +267,7 @@ impl Backend for Docker {
                 let create = |docker: bollard::Docker| async move {
                     docker.create_container(Some(options), container).await
                 };
-                connection.call("create container", CHANGE, create).await.map(drop)
+                connection.call("create container", self.change, create).await.map(drop)
             }
             Change::Claim { spare } => self.claim(devbox, spare).await,
             Change::Adopt => self.adopt(devbox).await,
@@ -258,21 +277,21 @@ impl Backend for Docker {
                 let start = |docker: bollard::Docker| async move {
                     docker.start_container(&names.container, None).await
                 };
-                connection.call("start container", CHANGE, start).await
+                connection.call("start container", self.change, start).await
             }
             Change::Limit => {
                 let limits = create::limits(devbox);
                 let update = |docker: bollard::Docker| async move {
                     docker.update_container(&names.container, limits).await
                 };
-                connection.call("update container", CHANGE, update).await
+                connection.call("update container", self.change, update).await
             }
             Change::Stop => {
-                let options = StopContainerOptionsBuilder::new().t(STOP_SECONDS).build();
+                let options = StopContainerOptionsBuilder::new().t(self.stop_seconds()).build();
                 let stop = |docker: bollard::Docker| async move {
                     found(docker.stop_container(&names.container, Some(options)).await)
                 };
-                connection.call("stop container", CHANGE, stop).await.map(drop)
+                connection.call("stop container", self.change, stop).await.map(drop)
             }
             Change::RemoveContainer => self.remove_container(&names.container).await,
             Change::RemoveVolume(volume) => self.remove_volume(volume.name(names)).await,
@@ -286,14 +305,14 @@ impl Backend for Docker {
     }
 
     async fn run(&self, names: &Names, argv: &[&str]) -> Result<Ran, Error> {
-        exec::run(&self.connection, &names.container, argv).await
+        exec::run(&self.connection, [self.ask, self.change], &names.container, argv).await
     }
 
     async fn inventory(&self, instance: &InstanceName) -> Result<Inventory, Error> {
         let list = |docker: bollard::Docker| async move { docker.list_networks(None).await };
         let (containers, networks, volumes) = tokio::try_join!(
             self.containers(instance),
-            self.connection.call("list networks", ASK, list),
+            self.connection.call("list networks", self.ask, list),
             self.volumes(instance),
         )?;
         let ours = |labels: &objects::Labels| {
@@ -312,8 +331,38 @@ impl Backend for Docker {
         let ask = |docker: bollard::Docker| async move {
             found(docker.stats(name, Some(options)).try_next().await)
         };
-        let stats = self.connection.call("container stats", ASK, ask).await?;
+        let stats = self.connection.call("container stats", self.ask, ask).await?;
         Ok(stats.flatten().map(read::usage))
+    }
+
+    async fn disk(&self) -> Result<Disk, Error> {
+        disk::measure(self.connection.socket()).await
+    }
+
+    async fn nameless_images(&self) -> Result<Vec<Image>, Error> {
+        let filters = [
+            ("label".to_owned(), vec![objects::RECIPE.to_owned()]),
+            ("dangling".to_owned(), vec!["true".to_owned()]),
+        ];
+        let images = ListImagesOptionsBuilder::new().filters(&filters.into()).build();
+        let containers = ListContainersOptionsBuilder::new().all(true).build();
+        let list_images = |docker: bollard::Docker| async move { docker.list_images(Some(images)).await };
+        let list_containers =
+            |docker: bollard::Docker| async move { docker.list_containers(Some(containers)).await };
+        let (images, containers) = tokio::try_join!(
+            self.connection.call("list images", self.ask, list_images),
+            self.connection.call("list containers", self.ask, list_containers),
+        )?;
+        Ok(read::nameless(images, &containers))
+    }
+
+    /// Not by force: the engine refuses when a container or another image was made from it after all.
+    async fn remove_image(&self, id: &str) -> Result<(), Error> {
+        let options = RemoveImageOptionsBuilder::new().force(false).noprune(true).build();
+        let remove = |docker: bollard::Docker| async move {
+            found(docker.remove_image(id, Some(options), None).await)
+        };
+        self.connection.call("remove image", self.change, remove).await.map(drop)
     }
 
     async fn console(
@@ -341,11 +390,11 @@ impl Backend for Docker {
             Ok(())
         };
         // What is followed has pauses of any length.
-        let after = if follow { Duration::MAX } else { CHANGE };
+        let after = if follow { Duration::MAX } else { self.change };
         self.connection.call("read logs", after, read).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        self.connection.call("ping", ASK, |docker| async move { docker.ping().await }).await.map(drop)
+        self.connection.call("ping", self.ask, |docker| async move { docker.ping().await }).await.map(drop)
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Backend, Change, Container, Error, Host, Inventory, Network, Ran, Resident, State, Surroundings,
+    Backend, Change, Container, Disk, Error, Host, Image, Inventory, Network, Ran, Resident, State,
+    Surroundings,
 };
 use crate::blueprint::Blueprint;
 use crate::claims::{self, Claims};
@@ -44,6 +45,12 @@ pub(crate) struct World {
     pub(crate) boot: Boot,
     /// Changes made so far, in order.
     pub(crate) changes: Vec<Change>,
+    pub(crate) disk: Disk,
+    /// How long measuring the disk takes.
+    pub(crate) disk_takes: Duration,
+    /// How often it was measured.
+    pub(crate) measured: usize,
+    pub(crate) nameless_images: Vec<String>,
     /// The engine stops answering after this many changes; `Some(0)` is an engine that is down.
     pub(crate) changes_left: Option<usize>,
     /// Whether the change at which the engine stops is made all the same.
@@ -366,8 +373,28 @@ impl Backend for Fake {
 
     async fn usage(&self, names: &Names) -> Result<Option<Usage>, Error> {
         self.call().await?;
-        let used = Usage { cpus: 0.5, memory_bytes: 60 << 20, pids: 30, disk_bytes: None };
+        let used = Usage { cpus: 0.5, memory_bytes: 60 << 20, pids: 30 };
         Ok(self.world().containers.contains_key(&names.container).then_some(used))
+    }
+
+    async fn disk(&self) -> Result<Disk, Error> {
+        let takes = self.world().disk_takes;
+        sleep(takes).await;
+        self.call().await?;
+        self.world().measured += 1;
+        Ok(self.world().disk.clone())
+    }
+
+    async fn nameless_images(&self) -> Result<Vec<Image>, Error> {
+        self.call().await?;
+        let image = |id: &String| Image { id: id.clone(), bytes: 1 << 30 };
+        Ok(self.world().nameless_images.iter().map(image).collect())
+    }
+
+    async fn remove_image(&self, id: &str) -> Result<(), Error> {
+        self.call().await?;
+        self.world().nameless_images.retain(|image| image != id);
+        Ok(())
     }
 
     async fn console(

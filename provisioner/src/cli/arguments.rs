@@ -7,7 +7,7 @@ use boxgate_config::DevBoxId;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::error::EXIT_CODES;
+use super::error::exit_codes;
 use super::terminal::Colours;
 
 /// Above the options that every verb has.
@@ -23,7 +23,7 @@ const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// A box is named as at login: alice is alice's default box, alice+web her box web.
 #[derive(Debug, Parser)]
-#[command(name = "boxgate", version, after_long_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "boxgate", version, after_long_help = exit_codes(), propagate_version = true)]
 pub(super) struct Arguments {
     /// Configuration file, which names the provisioner's socket
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", default_value = "/etc/boxgate/boxgate.toml")]
@@ -89,7 +89,8 @@ pub(super) enum Verb {
 /// List boxes
 ///
 /// On a terminal this is a table: CPU, MEMORY and DISK are what a box uses of what it may. Measuring that takes
-/// a second or two; --quick leaves it out. Elsewhere it is a line for each box, its fields separated by tabs and - for
+/// a second or two; --quick leaves it out. DISK is home, Docker data and what was changed of the image, measured a minute
+/// ago or more where that takes long, and - until it was. Elsewhere it is a line for each box, its fields separated by tabs and - for
 /// what is not known, without a heading: box, user, state, since, connections, idle seconds, kept until, CPUs used, CPUs
 /// allowed, memory used, memory allowed, processes, processes allowed, disk used, disk allowed, image, outdated, isolated,
 /// address, reason. New fields will come after these.
@@ -217,8 +218,8 @@ pub(super) struct Logs {
 
 /// Run a command in a box, as its user
 ///
-/// Without a command it is the user's login shell. Has a terminal when this one has; ends as the command does. Becomes
-/// docker exec, and does not count as use of the box.
+/// Without a command it is the user's login shell. Has a terminal when this one has; ends as the command does. The box
+/// is in use meanwhile: it is not stopped for being idle.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  boxgate exec alice\n  boxgate exec alice git -C project status\n  \
                         boxgate exec --root alice journalctl -u docker")]
@@ -261,8 +262,8 @@ pub(super) struct Doctor {
 
 /// Remove what no box needs any more
 ///
-/// Networks and directories of boxes whose making or removal did not come to its end. Containers and volumes that belong
-/// to no box are told and kept: their data may be missed. Prints a line for each: what became of it, its kind, its name
+/// Networks and directories of boxes whose making or removal did not come to its end, and images that boxes were made from
+/// when no container and no name is left of them. Containers and volumes that belong to no box are told and kept: their data may be missed. Prints a line for each: what became of it, its kind, its name
 /// and why, separated by tabs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  boxgate gc --dry-run\n  boxgate gc --json | jq '.orphans | length'")]

@@ -1,43 +1,17 @@
 //! Why a verb failed, what to do about it, and how the program ends.
 
 use std::io;
-use std::process::ExitCode;
 
 use boxgate_config::{DevBoxId, LoadError};
 use boxgate_provisioner_api::{ClientError, Failure, FailureCode};
 
+use crate::exit;
+pub(super) use crate::exit::Exit;
 use crate::failure::one_line;
 
-/// How the program ends, told by its exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Exit {
-    Done = 0,
-    Failed = 1,
-    /// The number that clap ends with.
-    Usage = 2,
-    NoSuchBox = 3,
-    Unreachable = 4,
-    NotPermitted = 5,
-    NotConfirmed = 6,
-}
-
-/// What `--help` and the manual page say of it.
-pub(super) const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed: what was asked could not be done, or doctor found what must be mended
-  2  wrong arguments, or a configuration that cannot be read
-  3  there is no such box
-  4  the provisioner cannot be reached
-  5  not permitted: run it as root
-  6  not confirmed: nothing was changed
-  exec ends as its command does";
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
+/// What `--help` and the manual page say of how the program ends.
+pub(super) fn exit_codes() -> String {
+    format!("{}\n\nexec ends as its command does.", exit::CODES)
 }
 
 /// Why a verb ended early.
@@ -77,7 +51,7 @@ impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::NoTerminal(_) => Exit::Usage,
-            Self::Client(error) => exit_of(error),
+            Self::Client(error) => Exit::of(error),
             Self::NoSuchBox(_) => Exit::NoSuchBox,
             Self::NotConfirmed(_) | Self::Unasked { .. } => Exit::NotConfirmed,
             Self::Unread => Exit::Done,
@@ -141,21 +115,9 @@ fn for_operators(failure: &Failure) -> &str {
     }
 }
 
-fn exit_of(error: &ClientError) -> Exit {
-    match error {
-        ClientError::Failed(failure) if failure.code == FailureCode::NoSuchBox => Exit::NoSuchBox,
-        ClientError::Failed(_) | ClientError::Protocol(_) => Exit::Failed,
-        ClientError::Refused(_) => Exit::NotPermitted,
-        ClientError::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            Exit::NotPermitted
-        }
-        ClientError::Unreachable { .. } => Exit::Unreachable,
-    }
-}
-
 fn remedy_of(error: &ClientError) -> Option<&'static str> {
     match error {
-        error if exit_of(error) == Exit::NotPermitted => Some("run it as root: sudo boxgate …"),
+        error if Exit::of(error) == Exit::NotPermitted => Some("run it as root: sudo boxgate …"),
         ClientError::Unreachable { .. } => Some(
             "does boxgate-provisioner run? its log says why not; --config and --socket name another one's socket",
         ),

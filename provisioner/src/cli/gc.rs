@@ -42,6 +42,7 @@ pub(super) fn kind(kind: OrphanKind) -> &'static str {
         OrphanKind::Network => "network",
         OrphanKind::Volume => "volume",
         OrphanKind::Claim => "claim",
+        OrphanKind::Image => "image",
         OrphanKind::Directory => "directory",
     }
 }

@@ -60,7 +60,7 @@ fn of(used: Option<impl Display>, limit: impl Display) -> String {
 }
 
 fn disk(devbox: &BoxSummary) -> Option<String> {
-    let used = devbox.usage.and_then(|usage| usage.disk_bytes).map(size);
+    let used = devbox.disk_bytes.map(size);
     match devbox.limits.disk_bytes {
         Some(limit) => Some(of(used, format!("{} in each volume", size(limit)))),
         None => used,
@@ -106,7 +106,8 @@ mod tests {
             idle_seconds: Some(7),
             keep_until: Some("2026-03-01T20:00:00Z".to_owned()),
             limits: Limits { disk_bytes: Some(20 << 30), ..failed().limits },
-            usage: Some(Usage { cpus: 0.254, memory_bytes: 60 << 20, pids: 40, disk_bytes: Some(3 << 30) }),
+            usage: Some(Usage { cpus: 0.254, memory_bytes: 60 << 20, pids: 40 }),
+            disk_bytes: Some(3 << 30),
             ..failed()
         };
         let now = "2026-03-01T12:00:00Z".parse().unwrap();

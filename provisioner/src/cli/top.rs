@@ -131,9 +131,7 @@ fn sort(boxes: &mut [BoxSummary], by: Sort) {
     match by {
         Sort::Cpu => boxes.sort_by(|one, other| cpus(other).total_cmp(&cpus(one))),
         Sort::Memory => boxes.sort_by_key(|devbox| Reverse(used(devbox, |usage| usage.memory_bytes))),
-        Sort::Disk => {
-            boxes.sort_by_key(|devbox| Reverse(used(devbox, |usage| usage.disk_bytes.unwrap_or_default())));
-        }
+        Sort::Disk => boxes.sort_by_key(|devbox| Reverse(devbox.disk_bytes)),
         Sort::Connections => boxes.sort_by_key(|devbox| Reverse(devbox.connections)),
         Sort::Name => {}
     }
@@ -174,7 +172,7 @@ mod tests {
         BoxSummary {
             connections: 2,
             limits: Limits { cpus: 2.0, memory_bytes: 1 << 30, pids: 4096, disk_bytes: None },
-            usage: usage.map(|(cpus, memory_bytes)| Usage { cpus, memory_bytes, pids: 1, disk_bytes: None }),
+            usage: usage.map(|(cpus, memory_bytes)| Usage { cpus, memory_bytes, pids: 1 }),
             ..testing::summary(id, state)
         }
     }

@@ -48,6 +48,7 @@ impl<B: Backend> Fleet<B> {
             if let Some(id) = claims.devbox_of(&container.labels, instance)
                 && container.name == Names::of(instance, &id).container
             {
+                self.shared.images.see(&container.image_id);
                 found.insert(id, Some(container));
             }
         }
@@ -69,7 +70,15 @@ impl<B: Backend> Fleet<B> {
             let usage = self.shared.ensurer.backend().usage(&names).await.ok().flatten();
             BoxSummary { usage, ..summary }
         };
-        Ok(stream::iter(self.boxes().await?).map(ask).buffered(ASKED_MAX).collect().await)
+        let boxes = self.boxes().await?;
+        let asked = stream::iter(boxes).map(ask).buffered(ASKED_MAX).collect::<Vec<_>>();
+        let (mut boxes, disk) = tokio::join!(asked, self.disk());
+        let Some(disk) = disk else { return Ok(boxes) };
+        for devbox in &mut boxes {
+            let names = self.shared.ensurer.blueprint(&devbox.id).await?.names;
+            devbox.disk_bytes = disk.of(&names);
+        }
+        Ok(boxes)
     }
 
     /// The boxes of people's whose containers run.
@@ -117,6 +126,7 @@ impl<B: Backend> Fleet<B> {
             keep_until: shared.leases.until(&id).map(|until| until.to_string()),
             limits: shared.ensurer.config().settings(&id).limits.into(),
             usage: None,
+            disk_bytes: None,
             id,
         }
     }

@@ -37,7 +37,9 @@ impl<B: Backend> Fleet<B> {
             let fault = leftover.of.filter(|_| remove && !removed).and_then(|id| faults.get(&id).cloned());
             Orphan { kind: leftover.kind, name: leftover.name, reason: leftover.reason, removed, fault }
         };
-        Ok(GcReport { orphans: found.into_iter().map(orphan).collect() })
+        let mut orphans: Vec<_> = found.into_iter().map(orphan).collect();
+        orphans.extend(self.old_images(remove).await?);
+        Ok(GcReport { orphans })
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>, backend::Error> {

@@ -362,6 +362,58 @@ async fn what_an_interrupted_removal_left_is_collected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_list_waits_long_for_the_disk() {
+    let setup = Setup::new();
+    setup.ready("alice").await;
+    let names = Names::of(&testing::config().provisioner.instance, &testing::id("alice"));
+    setup.fake.world().disk.volumes = [(names.home, 5), (names.docker, 7), ("other".to_owned(), 1)].into();
+    setup.fake.world().disk_takes = Duration::from_secs(30);
+    let disk = async || setup.fleet.boxes_with_usage().await.unwrap()[0].disk_bytes;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        assert_eq!(disk().await, None);
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!((disk().await, setup.fake.world().measured), (Some(12), 1));
+    // What was measured last is shown while it is measured anew, which a measurement of this length is not soon.
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!((disk().await, setup.fake.world().measured), (Some(12), 1));
+    sleep(Duration::from_secs(150)).await;
+    setup.fake.world().disk.containers = [(names.container, 8)].into();
+    assert_eq!(disk().await, Some(12));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!((disk().await, setup.fake.world().measured), (Some(20), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_cannot_be_measured_is_not_known() {
+    let setup = Setup::new();
+    setup.ready("alice").await;
+    setup.fake.world().disk_takes = Duration::from_secs(5);
+    assert_eq!(setup.fleet.boxes_with_usage().await.unwrap()[0].disk_bytes, None);
+    setup.fake.world().changes_left = Some(0);
+    sleep(Duration::from_secs(5)).await;
+    setup.fake.world().changes_left = None;
+    setup.fake.world().disk_takes = Duration::ZERO;
+    let names = Names::of(&testing::config().provisioner.instance, &testing::id("alice"));
+    setup.fake.world().disk.volumes = [(names.home, 5)].into();
+    assert_eq!(setup.fleet.boxes_with_usage().await.unwrap()[0].disk_bytes, Some(5), "it is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_images_that_boxes_were_made_from_are_collected() {
+    let setup = Setup::new();
+    setup.fleet.shared.images.see("sha256:aa");
+    setup.fake.world().nameless_images = vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()];
+    let found = setup.fleet.gc(false).await.unwrap().orphans;
+    assert_eq!((found.len(), found[0].kind, found[0].removed), (1, OrphanKind::Image, false));
+    assert!(setup.fleet.gc(true).await.unwrap().orphans[0].removed);
+    assert_eq!(setup.fake.world().nameless_images, ["sha256:bb"]);
+    assert_eq!(setup.fleet.gc(true).await.unwrap().orphans, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_boxes_come_and_go_and_leave_nothing() {
     let setup = Setup::new();
     for n in 0..1000 {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use boxgate_provisioner_api::{Limits, Usage};
+use boxgate_provisioner_api::{BoxSummary, Limits, Usage};
 use bytesize::ByteSize;
 use jiff::Timestamp;
 
@@ -55,7 +55,7 @@ pub(super) fn memory(usage: Option<&Usage>, limits: &Limits) -> String {
 }
 
 /// Where the storage has no limits there is none to show.
-pub(super) fn disk(usage: Option<&Usage>, limits: &Limits) -> String {
-    let used = optional(usage.and_then(|usage| usage.disk_bytes).map(size));
-    limits.disk_bytes.map_or_else(|| used.clone(), |limit| format!("{used}/{}", size(limit)))
+pub(super) fn disk(devbox: &BoxSummary) -> String {
+    let used = optional(devbox.disk_bytes.map(size));
+    devbox.limits.disk_bytes.map_or_else(|| used.clone(), |limit| format!("{used}/{}", size(limit)))
 }

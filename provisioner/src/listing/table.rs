@@ -58,7 +58,7 @@ const COLUMNS: [Column; 10] = [
     column("CONN", |devbox, _| devbox.connections.to_string()).right(),
     column("CPU", |devbox, _| cells::cpus(devbox.usage.as_ref(), &devbox.limits)).right(),
     column("MEMORY", |devbox, _| cells::memory(devbox.usage.as_ref(), &devbox.limits)).right(),
-    column("DISK", |devbox, _| cells::disk(devbox.usage.as_ref(), &devbox.limits)).right(),
+    column("DISK", |devbox, _| cells::disk(devbox)).right(),
     column("IMAGE", |devbox, _| cells::optional(devbox.image.as_deref())).only(Of::Everybody),
     column(ISOLATION, |devbox, _| if devbox.isolated { "isolated" } else { "none" }.to_owned()),
 ];

@@ -30,7 +30,8 @@ fn ready(id: &str) -> BoxSummary {
         address: Some([10, 201, 0, 2].into()),
         connections: 12,
         idle_seconds: Some(7),
-        usage: Some(Usage { cpus: 0.254, memory_bytes: 60 << 20, pids: 40, disk_bytes: Some(3 << 30) }),
+        usage: Some(Usage { cpus: 0.254, memory_bytes: 60 << 20, pids: 40 }),
+        disk_bytes: Some(3 << 30),
         limits: Limits { cpus: 1.5, memory_bytes: 1 << 30, pids: 4096, disk_bytes: Some(20 << 30) },
         ..stopped(id)
     }

@@ -89,7 +89,7 @@ impl Place {
     /// Ends the channel as a program's end does (RFC 4254 §6.10). It fails when the client has ended it already.
     async fn end(self, exit: Exit) {
         let ended = async {
-            self.out.exit_status(exit.code()).await?;
+            self.out.exit_status(exit.code().into()).await?;
             self.out.eof().await?;
             self.out.close().await
         };

@@ -175,11 +175,13 @@ impl Desk<'_> {
         );
         if !yes {
             if !self.terminal.is_terminal() {
-                return Err(Fault::Usage(format!("{consequences}: say --yes if that is what you want")));
+                return Err(Fault::NotConfirmed(format!(
+                    "{consequences}: say --yes if that is what you want"
+                )));
             }
             let answer = self.terminal.ask(&format!("{consequences}.\nReset it? [y/N] ")).await?;
             if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())) {
-                return Err(Fault::Usage(format!("box {devbox} was not reset")));
+                return Err(Fault::NotConfirmed(format!("box {devbox} was not reset")));
             }
         }
         self.order(devbox, Order::Reset).await
@@ -198,7 +200,7 @@ impl Desk<'_> {
             }
             None => {
                 let name = devbox.short_name();
-                return Err(Fault::Usage(format!(
+                return Err(Fault::NotConfirmed(format!(
                     "{consequences}: say --yes {name} if that is what you want"
                 )));
             }
@@ -207,7 +209,7 @@ impl Desk<'_> {
         let confirmed = confirmed.filter(|name| !matches!(name.trim(), "" | "-"));
         let named = confirmed.and_then(|name| self.named(Some(name.trim())).ok());
         if named.as_ref() != Some(devbox) {
-            return Err(Fault::Usage(format!("box {devbox} was not removed: that is not its name")));
+            return Err(Fault::NotConfirmed(format!("box {devbox} was not removed: that is not its name")));
         }
         self.order(devbox, Order::Remove).await
     }

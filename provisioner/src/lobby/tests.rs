@@ -214,6 +214,7 @@ fn summary(id: &str, state: BoxState) -> BoxSummary {
         keep_until: None,
         limits: Limits { cpus: 2.0, memory_bytes: 1 << 30, pids: 4096, disk_bytes: None },
         usage: None,
+        disk_bytes: None,
     }
 }
 
@@ -295,20 +296,20 @@ async fn who_gets_in(#[case] pass: Pass<'static>, #[case] login: &str, #[case] e
 #[case("keep --off", 0, "Keep alice 0")]
 #[case("start full", 75, "Start alice+full")]
 #[case("new many", 1, "New alice+many")]
-#[case("start none", 4, "Start alice+none")]
-#[case("reset web", 2, "")]
-#[case("rm web", 2, "")]
-#[case("rm web --yes alice", 2, "")]
-#[case("rm web --yes bob+web", 2, "")]
-#[case("rm --yes -", 2, "")]
-#[case("rm --yes ''", 2, "")]
-#[case("rm nothing --yes nothing", 4, "")]
-#[case("reset nothing --yes", 4, "")]
-#[case("rm bob --yes bob", 4, "")]
-#[case("rm bob+web --yes bob+web", 3, "")]
-#[case("stop bob+nothing", 3, "")]
-#[case("logs bob+web", 3, "")]
-#[case("keep 8h bob+web", 3, "")]
+#[case("start none", 3, "Start alice+none")]
+#[case("reset web", 5, "")]
+#[case("rm web", 5, "")]
+#[case("rm web --yes alice", 5, "")]
+#[case("rm web --yes bob+web", 5, "")]
+#[case("rm --yes -", 5, "")]
+#[case("rm --yes ''", 5, "")]
+#[case("rm nothing --yes nothing", 3, "")]
+#[case("reset nothing --yes", 3, "")]
+#[case("rm bob --yes bob", 3, "")]
+#[case("rm bob+web --yes bob+web", 4, "")]
+#[case("stop bob+nothing", 4, "")]
+#[case("logs bob+web", 4, "")]
+#[case("keep 8h bob+web", 4, "")]
 #[case("keep 0s", 2, "")]
 #[case("stop ../etc", 2, "")]
 #[case("stop 'al\u{1b}[2Jice'", 2, "")]
@@ -396,16 +397,16 @@ async fn logs_are_read_as_they_are_asked_for() {
 #[case("rm web", b"web\r", 0, "Remove alice+web")]
 #[case("rm web", b"alice+web\r", 0, "Remove alice+web")]
 #[case("rm web", b"wen\x7fb\r", 0, "Remove alice+web")]
-#[case("rm web", b"yes\r", 2, "")]
-#[case("rm web", b"\r", 2, "")]
-#[case("rm", b"\r", 2, "")]
+#[case("rm web", b"yes\r", 5, "")]
+#[case("rm web", b"\r", 5, "")]
+#[case("rm", b"\r", 5, "")]
 #[case("rm", b"alice\r", 0, "Remove alice")]
-#[case("rm web", b"web\x04", 2, "")]
+#[case("rm web", b"web\x04", 5, "")]
 #[case("rm web", b"web\x03", 130, "")]
 #[case("reset web", b"y\r", 0, "Reset alice+web")]
 #[case("reset web", b"Yes\r", 0, "Reset alice+web")]
-#[case("reset web", b"\r", 2, "")]
-#[case("reset web", b"n\r", 2, "")]
+#[case("reset web", b"\r", 5, "")]
+#[case("reset web", b"n\r", 5, "")]
 #[tokio::test]
 async fn on_a_terminal_she_is_asked(
     #[case] command: &str,
@@ -427,7 +428,7 @@ async fn without_leave_there_is_no_terminal() {
     let setup = Setup::new().await;
     let restricted = setup.enter(Pass { extensions: &[], ..Pass::default() }).await;
     let ran = run(&restricted, "rm web", Some(b"web\r")).await;
-    assert_eq!(ran.exit, Some(2), "{ran:?}");
+    assert_eq!(ran.exit, Some(5), "{ran:?}");
     assert_eq!(run(&restricted, "rm web --yes web", None).await.exit, Some(0));
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use boxgate_config::PublicName;
 use clap::{Parser, Subcommand};
 
+use crate::exit;
 use crate::listing;
 
 /// Most bytes of a command line: far more than any verb has.
@@ -19,15 +20,7 @@ Without a NAME, or with -, it is your default box.
 What there is to see goes to standard output: in columns on a terminal (ssh -t),
 as lines of tab-separated fields elsewhere. Progress and errors go to standard
 error.
-
-Exit codes:
-  0    done
-  1    failed, and will until somebody changes something
-  2    not understood, or not confirmed: nothing was changed
-  3    the box is somebody else's
-  4    you have no such box
-  75   failed, but may work when it is tried again
-  130  interrupted, which ends the waiting and not the work";
+";
 
 /// What clients run at the other end to copy files.
 const PROGRAMS: [&str; 6] =
@@ -41,7 +34,7 @@ const NO_PROGRAMS: &str =
     name = "ssh box@HOST",
     bin_name = "ssh box@HOST",
     no_binary_name = true,
-    after_help = AFTER_HELP,
+    after_help = format!("{AFTER_HELP}\n{}", exit::CODES),
     arg_required_else_help = true
 )]
 struct Words {

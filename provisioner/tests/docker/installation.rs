@@ -132,6 +132,13 @@ impl Installation {
         self.directory.path().join(name)
     }
 
+    /// The operator's program, for this installation.
+    pub(crate) fn boxgate(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_boxgate"));
+        command.arg("--config").arg(self.path("boxgate.toml")).args(words);
+        command
+    }
+
     /// The range of its networks.
     pub(crate) fn pool(&self) -> &str {
         self.settings["provisioner.network_pool"].trim_matches('"')
@@ -214,6 +221,11 @@ impl Installation {
     /// Something in the provisioner's state directory.
     pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.path("state").join(name)
+    }
+
+    /// What the provisioner wrote, in all its starts.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path("log")
     }
 
     /// How many file descriptors the provisioner has open.

@@ -6,6 +6,7 @@ use boxgate_provisioner_api::{BoxState, BoxUse, FailureCode, Order, UseReport};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::installation::{Installation, docker, docker_fails};
+use crate::proxy::QUICK;
 
 const ID: &str = "{{.Id}}";
 /// Longer than a box takes to stop.
@@ -78,42 +79,6 @@ async fn rm_leaves_nothing_and_touches_nobody_else() {
     assert_eq!(state(&installation, "bob").await, Some(BoxState::Ready));
 }
 
-/// Each time the provisioner is killed a little later into the order; then it is let finish.
-#[rstest::rstest]
-#[case::remove(Order::Remove)]
-#[case::reset(Order::Reset)]
-#[tokio::test]
-#[ignore = "needs Docker; ./devhost test runs it"]
-async fn an_order_that_is_killed_anywhere_comes_to_its_end(#[case] order: Order) {
-    let mut installation = Installation::new().await;
-    for after in [0, 30, 120, 300, 500, 700, 900].map(Duration::from_millis) {
-        installation.ensure("alice").await.unwrap();
-        leave_marks(&installation, "alice");
-        let cut = timeout(after, installation.order("alice", order)).await;
-        installation.kill();
-        installation.start().await;
-        if order == Order::Remove {
-            // Nobody asks again: what was confirmed is done.
-            let begun = Instant::now();
-            while state(&installation, "alice").await.is_some() && removal_is_due(&installation) {
-                assert!(begun.elapsed() < PATIENCE, "after {after:?} ({cut:?})");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-        installation.ensure("alice").await.unwrap();
-        if order == Order::Reset {
-            assert!(["2", "3"].contains(&marks(&installation, "alice").as_str()), "after {after:?}");
-        }
-        let objects = ["container", "network", "volume"].map(|kind| installation.list(kind).len());
-        assert_eq!(objects, [1, 1, 2], "after {after:?} ({cut:?})");
-        assert!(!removal_is_due(&installation));
-    }
-}
-
-fn removal_is_due(installation: &Installation) -> bool {
-    installation.state("removing/alice").exists()
-}
-
 #[tokio::test]
 #[ignore = "needs Docker; ./devhost test runs it"]
 async fn what_a_killed_first_login_left_is_found_and_collected() {
@@ -165,6 +130,46 @@ async fn a_box_that_nobody_uses_stops_and_one_in_use_does_not() {
     // The box shut itself down: nothing had to be killed.
     assert_ne!(installation.inspect("alice", "{{.State.ExitCode}}"), "137");
     installation.ensure("alice").await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs Docker; ./devhost test runs it"]
+async fn a_box_in_which_an_operators_command_runs_is_in_use() {
+    let mut installation = Installation::with(&[("box.idle_stop", "\"5s\"")]).await;
+    installation.boot_with(QUICK).await;
+    installation.ensure("alice").await.unwrap();
+    let mut exec =
+        installation.boxgate(&["exec", "--root", "alice", "sh", "-c", "sleep 12; exit 7"]).spawn().unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(11) {
+        let boxes = installation.client().boxes().await.unwrap();
+        assert_eq!(boxes[0].state, BoxState::Ready, "after {:?}", begun.elapsed());
+        assert!(boxes[0].connections == 1 || begun.elapsed() < Duration::from_secs(2), "{boxes:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(exec.wait().await.unwrap().code(), Some(7));
+    assert_eq!(installation.client().boxes().await.unwrap()[0].connections, 0);
+    becomes(&installation, "alice", BoxState::Stopped).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker; ./devhost test runs it"]
+async fn an_operators_command_is_ended_with_boxgate() {
+    let mut installation = Installation::new().await;
+    installation.boot_with(QUICK).await;
+    installation.ensure("alice").await.unwrap();
+    let mut exec = installation.boxgate(&["exec", "--root", "alice", "sleep", "1000"]).spawn().unwrap();
+    let begun = Instant::now();
+    while installation.client().boxes().await.unwrap()[0].connections == 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(50)).await;
+    }
+    // It is passed on to the client of Docker, which ends by it.
+    sleep(Duration::from_millis(500)).await;
+    let id = i32::try_from(exec.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let ended = timeout(PATIENCE, exec.wait()).await.unwrap().unwrap();
+    assert!(ended.code().is_some_and(|code| code != 0), "{ended}");
 }
 
 #[tokio::test]

@@ -4,18 +4,22 @@
 //! is found by its labels, so that tests run side by side.
 #![expect(clippy::unwrap_used, reason = "a test's set-up may panic")]
 
+mod faults;
 mod firewall;
 mod installation;
+mod kills;
 mod lifecycle;
 mod probe;
+mod proxy;
 mod spares;
+mod storage;
 
 use std::time::Duration;
 
 use boxgate_provisioner_api::{BoxState, FailureCode};
 use installation::{Installation, docker, image};
 use rstest::rstest;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 const ID: &str = "{{.Id}}";
 
@@ -133,24 +137,6 @@ async fn an_engine_that_goes_away_is_told_and_used_again_when_it_is_back() {
     assert_eq!((failure.code, failure.retryable), (FailureCode::EngineUnavailable, true), "{failure}");
     installation.let_docker_be(true);
     installation.ensure("alice").await.unwrap();
-}
-
-/// Each time the provisioner is killed a little later into the making of the box.
-#[tokio::test]
-#[ignore = "needs Docker; ./devhost test runs it"]
-async fn a_provisioner_that_is_killed_anywhere_goes_on() {
-    let mut installation = Installation::new().await;
-    for after in (1..12).map(|n| Duration::from_millis(n * 40)) {
-        let cut = timeout(after, installation.ensure("alice")).await;
-        installation.kill();
-        installation.start().await;
-        if cut.is_ok() {
-            break;
-        }
-    }
-    installation.ensure("alice").await.unwrap();
-    let objects = ["container", "network", "volume"].map(|kind| installation.list(kind).len());
-    assert_eq!(objects, [1, 1, 2]);
 }
 
 #[rstest]

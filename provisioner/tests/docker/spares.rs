@@ -56,6 +56,10 @@ async fn a_claimed_box_is_like_one_that_was_made() {
     in_box(&installation, "echo mine | tee /home/alice/mark /var/lib/docker/mark /opt/mark");
     assert_eq!(spares(&installation, 1).await, ["box+s2"]);
 
+    let used = installation.client().boxes_with_usage().await.unwrap();
+    let alice = used.iter().find(|devbox| devbox.id.to_string() == "alice").unwrap();
+    assert!(alice.disk_bytes.is_some_and(|bytes| bytes > 0), "{alice:?}");
+
     // It wakes with all that was in it,
     installation.order("alice", Order::Stop).await.unwrap();
     installation.ensure("alice").await.unwrap();

@@ -123,16 +123,16 @@ async fn all_are_those_that_are_not_so_already() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_loses_data_is_done_only_when_it_is_named_again(#[case] words: &[&str], #[case] says: &str) {
     let site = Site::with(&["alice", "alice+web"]).await;
-    let run = site.run(words).await.code(6);
+    let run = site.run(words).await.code(5);
     assert!(run.stderr.contains(says), "{}", run.stderr);
     assert_eq!(site.asked(), []);
 }
 
 #[rstest]
 #[case("alice+web\n", 0, true)]
-#[case("alice\n", 6, false)]
-#[case("y\n", 6, false)]
-#[case("\n", 6, false)]
+#[case("alice\n", 5, false)]
+#[case("y\n", 5, false)]
+#[case("\n", 5, false)]
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_the_name_is_typed(#[case] typed: &str, #[case] code: i32, #[case] removed: bool) {
     let site = Site::with(&["alice", "alice+web"]).await;
@@ -253,7 +253,7 @@ async fn only_a_doctor_who_is_told_to_removes_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provisioner_that_is_not_there_or_refuses() {
     let site = Site::with(&[]).await;
-    let run = site.run(&["--socket", "/no/such/socket", "ls"]).await.code(4).stdout_is("");
+    let run = site.run(&["--socket", "/no/such/socket", "ls"]).await.code(75).stdout_is("");
     assert!(
         run.stderr.starts_with("boxgate: provisioner /no/such/socket: cannot be reached: "),
         "{}",
@@ -261,7 +261,7 @@ async fn a_provisioner_that_is_not_there_or_refuses() {
     );
     assert!(run.stderr.contains("does boxgate-provisioner run?"), "{}", run.stderr);
     site.refuse();
-    let run = site.run(&["stop", "alice"]).await.code(5);
+    let run = site.run(&["stop", "alice"]).await.code(4);
     assert!(run.stderr.ends_with("    run it as root: sudo boxgate …\n"), "{}", run.stderr);
 }
 
@@ -326,5 +326,5 @@ async fn completions_and_manual_pages_know_every_verb() {
 async fn the_help_says_what_exit_codes_mean() {
     let site = Site::with(&[]).await;
     let help = site.run_alone(&["--help"]).await.code(0).stdout;
-    assert!(help.contains("  3  there is no such box\n"), "{help}");
+    assert!(help.contains("  3    there is no such box\n"), "{help}");
 }

@@ -234,6 +234,7 @@ fn devbox(id: &str) -> BoxSummary {
         keep_until: None,
         limits: Limits { cpus: 1.5, memory_bytes: 1 << 30, pids: 4096, disk_bytes: None },
         usage: None,
+        disk_bytes: None,
     }
 }
 
@@ -258,8 +259,8 @@ async fn boxes(State(world): State<Shared>, RawQuery(query): RawQuery) -> Respon
     world.asked.push(Asked::Boxes { usage });
     let mut boxes = world.boxes.clone();
     for devbox in boxes.iter_mut().filter(|_| usage) {
-        devbox.usage =
-            Some(Usage { cpus: 0.25, memory_bytes: 60 << 20, pids: 40, disk_bytes: Some(3 << 30) });
+        devbox.usage = Some(Usage { cpus: 0.25, memory_bytes: 60 << 20, pids: 40 });
+        devbox.disk_bytes = Some(3 << 30);
     }
     Json(boxes).into_response()
 }

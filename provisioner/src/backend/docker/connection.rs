@@ -1,6 +1,6 @@
 //! One call to the engine: connected, bounded in time, its failure sorted by what can be done about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,20 +12,27 @@ use crate::backend::Error;
 
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
-/// For bollard, which counts in whole seconds. Ours are shorter, cover the whole answer, and are what counts.
-const BACKSTOP_SECONDS: u64 = 120;
+/// What bollard waits longer than a change may take. Our time-outs cover the whole answer, and are what counts.
+const BACKSTOP: Duration = Duration::from_secs(60);
 
 /// The way to the engine.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: PathBuf,
+    /// In whole seconds, as bollard counts.
+    backstop: u64,
     /// Knows the API version that the engine speaks; none until the engine was reached.
     docker: Mutex<Option<Docker>>,
 }
 
 impl Connection {
-    pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, docker: Mutex::default() }
+    /// No call takes longer than `longest`.
+    pub(super) fn new(socket: PathBuf, longest: Duration) -> Self {
+        Self { socket, backstop: longest.saturating_add(BACKSTOP).as_secs(), docker: Mutex::default() }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Does `ask` within `after`; `call` names it in errors.
@@ -53,7 +60,7 @@ impl Connection {
             return Ok(docker);
         }
         let socket = self.socket.to_string_lossy();
-        let docker = Docker::connect_with_unix(&socket, BACKSTOP_SECONDS, API_DEFAULT_VERSION)?;
+        let docker = Docker::connect_with_unix(&socket, self.backstop, API_DEFAULT_VERSION)?;
         let docker = docker.negotiate_version().await?;
         self.keep(Some(docker.clone()));
         Ok(docker)
@@ -83,9 +90,12 @@ fn sort(call: &'static str, after: Duration, fault: &Fault) -> Error {
             if conflict { Error::Conflict { call, message } } else { Error::Refused { call, message } }
         }
         Fault::SocketNotFoundError(socket) => Error::Unreachable(format!("there is no {socket}")),
-        Fault::IOError { .. } | Fault::HyperResponseError { .. } | Fault::HyperLegacyError { .. } => {
-            Error::Unreachable(root_cause(fault))
+        // Connected, and then nothing or nonsense: whether it was done nobody knows.
+        Fault::HyperLegacyError { err } if !err.is_connect() => {
+            Error::NoAnswer { call, cause: root_cause(fault) }
         }
+        Fault::HyperResponseError { .. } => Error::NoAnswer { call, cause: root_cause(fault) },
+        Fault::IOError { .. } | Fault::HyperLegacyError { .. } => Error::Unreachable(root_cause(fault)),
         fault => Error::Refused { call, message: fault.to_string() },
     }
 }
@@ -106,6 +116,8 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(60);
 
     fn said(status_code: u16, message: &str) -> Fault {
         Fault::DockerResponseServerError { status_code, message: message.to_owned() }
@@ -130,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn no_socket() {
         let directory = TempDir::new().unwrap();
-        let connection = Connection::new(directory.path().join("docker.sock"));
+        let connection = Connection::new(directory.path().join("docker.sock"), LONGEST);
         let error = connection
             .call("ping", Duration::from_secs(5), |docker| async move { docker.ping().await })
             .await;
@@ -143,7 +155,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("docker.sock");
         drop(UnixListener::bind(&socket).unwrap());
-        let connection = Connection::new(socket);
+        let connection = Connection::new(socket, LONGEST);
         let error = connection
             .call("ping", Duration::from_secs(5), |docker| async move { docker.ping().await })
             .await;
@@ -156,7 +168,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("docker.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
-        let connection = Connection::new(socket);
+        let connection = Connection::new(socket, LONGEST);
         let error = connection
             .call("ping", Duration::from_secs(5), |docker| async move { docker.ping().await })
             .await;

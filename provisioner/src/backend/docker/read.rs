@@ -1,6 +1,6 @@
 //! Docker's answers → what the provisioner looks at. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bollard::container::LogOutput;
 use bollard::models::{
@@ -11,7 +11,7 @@ use boxgate_config::{DevBoxId, InstanceName};
 use boxgate_provisioner_api::Usage;
 use ipnet::Ipv4Net;
 
-use crate::backend::{Container, ContainerLimits, Network, Resident, State};
+use crate::backend::{Container, ContainerLimits, Image, Network, Resident, State};
 use crate::blueprint::Blueprint;
 use crate::claims::Claims;
 use crate::failure;
@@ -114,6 +114,25 @@ pub(super) fn residents(
     boxes.into_iter().map(resident).collect()
 }
 
+/// The box images among `images` that nobody can have in mind: neither a name nor a registry's digest leads to them, and
+/// no container was made from them.
+pub(super) fn nameless(images: Vec<models::ImageSummary>, containers: &[ContainerSummary]) -> Vec<Image> {
+    let used: HashSet<_> = containers.iter().filter_map(|container| container.image_id.as_deref()).collect();
+    // Engines write `<none>:<none>` and `<none>@<none>` for no name, or nothing.
+    let named = |names: &[String]| names.iter().any(|name| !name.starts_with("<none>"));
+    let unneeded = |image: &models::ImageSummary| {
+        image.labels.contains_key(objects::RECIPE)
+            && !named(&image.repo_tags)
+            && !named(&image.repo_digests)
+            && !used.contains(image.id.as_str())
+    };
+    let read = |image: models::ImageSummary| Image {
+        id: image.id,
+        bytes: u64::try_from(image.size).unwrap_or_default(),
+    };
+    images.into_iter().filter(unneeded).map(read).collect()
+}
+
 /// The name of a listed container, which Docker writes with a slash in front.
 pub(super) fn name(container: &ContainerSummary) -> Option<String> {
     Some(container.names.as_ref()?.first()?.trim_start_matches('/').to_owned())
@@ -138,7 +157,6 @@ pub(super) fn usage(stats: models::ContainerStatsResponse) -> Usage {
         cpus: share * f64::from(cores),
         memory_bytes: memory.usage.unwrap_or_default().saturating_sub(cold.copied().unwrap_or_default()),
         pids: stats.pids_stats.and_then(|pids| pids.current).unwrap_or_default(),
-        disk_bytes: None,
     }
 }
 
@@ -256,7 +274,30 @@ mod tests {
             "precpu_stats": {"cpu_usage": {"total_usage": 500}, "system_cpu_usage": 5000},
             "memory_stats": {"usage": 1000, "stats": {"inactive_file": 300}}, "pids_stats": {"current": 7}}"#;
         let usage = usage(serde_json::from_str(json).unwrap());
-        assert_eq!(usage, Usage { cpus: 0.5, memory_bytes: 700, pids: 7, disk_bytes: None });
+        assert_eq!(usage, Usage { cpus: 0.5, memory_bytes: 700, pids: 7 });
+    }
+
+    #[test]
+    fn an_image_that_somebody_may_need_is_not_nameless() {
+        let json = r#"[{"Id": "old", "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]},
+            {"Id": "also old", "RepoTags": null, "RepoDigests": []},
+            {"Id": "named", "RepoTags": ["boxgate/box:1"], "RepoDigests": []},
+            {"Id": "pulled", "RepoTags": [], "RepoDigests": ["boxgate/box@sha256:1"]},
+            {"Id": "used", "RepoTags": [], "RepoDigests": []},
+            {"Id": "others", "RepoTags": [], "RepoDigests": [], "Labels": {"a": "b"}}]"#;
+        let mut images: Vec<serde_json::Value> = serde_json::from_str(json).unwrap();
+        for image in &mut images {
+            let image = image.as_object_mut().unwrap();
+            for number in ["Created", "Size", "SharedSize", "Containers"] {
+                image.insert(number.to_owned(), 7.into());
+            }
+            image.insert("ParentId".to_owned(), "".into());
+            image.entry("Labels").or_insert_with(|| serde_json::json!({"io.boxgate.recipe": "1"}));
+        }
+        let images = serde_json::from_value(images.into()).unwrap();
+        let container = ContainerSummary { image_id: Some("used".to_owned()), ..ContainerSummary::default() };
+        let found: Vec<_> = nameless(images, &[container]).into_iter().map(|image| image.id).collect();
+        assert_eq!(found, ["old", "also old"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bollard::models::{self, SystemInfo, SystemInfoCgroupVersionEnum};
 use boxgate_config::InstanceName;
 use ipnet::Ipv4Net;
 
-use super::{ASK, Docker, found, read};
+use super::{Docker, found, read};
 use crate::backend::Error;
 use crate::objects;
 
@@ -59,12 +59,16 @@ impl Docker {
     /// What the engine said, or that it did not answer.
     pub async fn report(&self, image: &str, instance: &InstanceName) -> Result<EngineReport, Error> {
         let connection = &self.connection;
-        let (info, image, networks) = tokio::try_join!(
-            connection.call("info", ASK, |docker| async move { docker.info().await }),
-            connection
-                .call("inspect image", ASK, |docker| async move { found(docker.inspect_image(image).await) }),
-            connection.call("list networks", ASK, |docker| async move { docker.list_networks(None).await }),
-        )?;
+        let (info, image, networks) =
+            tokio::try_join!(
+                connection.call("info", self.ask, |docker| async move { docker.info().await }),
+                connection.call("inspect image", self.ask, |docker| async move {
+                    found(docker.inspect_image(image).await)
+                }),
+                connection.call("list networks", self.ask, |docker| async move {
+                    docker.list_networks(None).await
+                }),
+            )?;
         let networks = networks.into_iter().map(|network| summed_up(network, instance)).collect();
         Ok(report(info, image.map(|image| ImageReport { created: image.created }), networks))
     }

@@ -45,7 +45,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) async fn collect(site: &Site, config: Config, fix: bool) -> Self {
         let client = site.client_of(&config);
-        let docker = Docker::new(config.provisioner.docker_socket.clone());
+        let docker = Docker::new(&config.provisioner);
         let request = GcRequest { remove: fix };
         let (engine, health, boxes, leftovers) = tokio::join!(
             docker.report(&config.devbox.settings.image, &config.provisioner.instance),
