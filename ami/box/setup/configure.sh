@@ -64,7 +64,8 @@ rm -f /etc/boxgate/*
 # --- services -----------------------------------------------------------------------
 
 systemctl set-default multi-user.target
-systemctl enable boxgate-user.service ssh.service docker.socket docker.service containerd.service
+systemctl enable boxgate-user.service ssh.service docker.socket docker.service containerd.service \
+    boxgate-cluster.service
 
 # Socket activation (Ubuntu) would spawn sshd only on the first connection and
 # ignores MaxStartups.
