@@ -47,6 +47,7 @@ struct Description<'a> {
     uid: u32,
     shell: &'a Path,
     hostname: &'a str,
+    cluster: &'a str,
 }
 
 impl UserCa {
@@ -81,6 +82,7 @@ pub fn write(devbox: &Blueprint, user_ca: Option<&UserCa>) -> Result<String, Err
         uid: devbox.user.uid,
         shell: &devbox.user.shell,
         hostname: &devbox.hostname,
+        cluster: devbox.cluster.name(),
     };
     put(directory, DESCRIPTION, &serde_json::to_vec(&description)?, 0o644)?;
     Ok(host_key)
