@@ -51,6 +51,13 @@ pub trait Backend: Send + Sync + 'static {
         into: mpsc::Sender<String>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Runs a program in a running container and reads what it prints; none when the container does not run.
+    fn run(
+        &self,
+        names: &Names,
+        program: &Program<'_>,
+    ) -> impl Future<Output = Result<Option<Ran>, Error>> + Send;
+
     /// Whether the engine answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
@@ -86,6 +93,23 @@ impl Container {
     pub fn isolates(&self) -> bool {
         self.runtime == Runtime::Sysbox.docker_name()
     }
+}
+
+/// A program that is run in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program<'a> {
+    pub user: &'a str,
+    /// Its working directory, and its user's home.
+    pub directory: &'a str,
+    pub command: &'a [&'a str],
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub exit_code: i64,
+    /// What it wrote to standard output, up to a bound.
+    pub output: Vec<u8>,
 }
 
 /// What the engine lets a container use.

@@ -15,6 +15,7 @@
 //! `boxes` lists them, `uses` and `leases` say which of them idle, `gc` removes what no box needs.
 
 mod boxes;
+mod clusters;
 mod flight;
 mod gc;
 mod leases;
@@ -37,6 +38,7 @@ use crate::devbox_files::UserCa;
 use crate::ensure::{EnsureError, Ensurer};
 use crate::failure;
 use crate::objects::Names;
+pub use clusters::ClustersError;
 use flight::{Flight, Purpose};
 pub use flight::{Outcome, Status, lost};
 use leases::Leases;

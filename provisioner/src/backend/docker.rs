@@ -8,6 +8,7 @@ mod connection;
 mod create;
 mod read;
 mod report;
+mod run;
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -25,7 +26,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Surroundings};
+use super::{Backend, Change, Container, Error, Host, Inventory, Program, Ran, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::network::host::routed;
 use crate::objects::{self, Names};
@@ -306,6 +307,10 @@ impl Backend for Docker {
         // What is followed has pauses of any length.
         let after = if follow { Duration::MAX } else { CHANGE };
         self.connection.call("read logs", after, read).await
+    }
+
+    async fn run(&self, names: &Names, program: &Program<'_>) -> Result<Option<Ran>, Error> {
+        self.run_in(&names.container, program).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

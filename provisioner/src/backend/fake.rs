@@ -11,7 +11,9 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Backend, Change, Container, Error, Host, Inventory, Network, Resident, State, Surroundings};
+use super::{
+    Backend, Change, Container, Error, Host, Inventory, Network, Program, Ran, Resident, State, Surroundings,
+};
 use crate::blueprint::Blueprint;
 use crate::objects::{self, Labels, Names};
 
@@ -43,6 +45,8 @@ pub(crate) struct World {
     pub(crate) calls: usize,
     /// Containers that were booting at once, at most.
     pub(crate) most_booting: usize,
+    /// What comes of programs that are run in containers.
+    pub(crate) run: Ran,
     ids: u32,
     started_at: BTreeMap<Ipv4Addr, Instant>,
 }
@@ -329,6 +333,14 @@ impl Backend for Fake {
             drop(into.send(line.to_owned()).await);
         }
         Ok(())
+    }
+
+    async fn run(&self, names: &Names, _program: &Program<'_>) -> Result<Option<Ran>, Error> {
+        self.call().await?;
+        let world = self.world();
+        let container = world.containers.get(&names.container);
+        let runs = container.is_some_and(|container| matches!(container.state, State::Running { .. }));
+        Ok(runs.then(|| world.run.clone()))
     }
 
     async fn ping(&self) -> Result<(), Error> {

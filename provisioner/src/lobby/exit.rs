@@ -5,6 +5,7 @@ use std::io;
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{ClientError, FailureCode};
 
+use super::kubeconfig::Unusable;
 use super::name::Unnamed;
 
 /// What the client's `ssh` exits with. `help` lists them.
@@ -42,6 +43,13 @@ pub(super) enum Fault {
     /// In the provisioner's words.
     #[error(transparent)]
     Api(#[from] ClientError),
+    #[error("box {0} does not run (start it: ssh box@HOST start {short})", short = .0.short_name())]
+    NotRunning(DevBoxId),
+    #[error("box {0} has no cluster (make one in it: kind create cluster)")]
+    NoCluster(DevBoxId),
+    /// What her box says of its cluster is of no use.
+    #[error("box {0}: {1}")]
+    Unusable(DevBoxId, Unusable),
     #[error("cannot be written: {0}")]
     Json(#[from] serde_json::Error),
     /// The visitor does not hear it any more.
@@ -61,6 +69,7 @@ impl Fault {
                 _ => Exit::Failed,
             },
             Self::Api(ClientError::Unreachable { .. }) => Exit::Again,
+            Self::NotRunning(_) | Self::NoCluster(_) | Self::Unusable(..) => Exit::Failed,
             Self::Api(_) | Self::Json(_) | Self::Gone(_) => Exit::Failed,
         }
     }
