@@ -8,7 +8,7 @@
 #   gowork  a directory for what find_go unpacks, and for Go's sources and compiler cache, see use_gowork
 #   arch    the architecture that is built for, as Docker and Go call it
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # see above
+# shellcheck disable=SC2154,SC2034 # see above
 
 readonly FALLBACK_BASE=boxgate-base:bookworm
 ami=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the box image from the recipe in this folder.
 #
-#   ami/box/build.sh --tag boxgate/box:latest [--base IMAGE] [--cache DIR]
+#   ami/box/build.sh --tag boxgate/box:latest [--profile minimal|full] [--base IMAGE] [--cache DIR]
 #
-# --base   what the box is built on. Without it: ubuntu:24.04 when Docker has it or a
-#          registry answers at once, else a Debian 12 made here with mmdebstrap.
-# --cache  where kind, kubectl and what is needed to build them are kept
-#          (default: ${XDG_CACHE_HOME:-~/.cache}/boxgate).
+# --profile  which tools are in it: kind and kubectl (minimal, the default), or all of tools/tools.list (full)
+# --base     what the box is built on. Without it: ubuntu:24.04 when Docker has it or a
+#            registry answers at once, else a Debian 12 made here with mmdebstrap.
+# --cache    where tools, the node image and what is needed to build them are kept
+#            (default: ${XDG_CACHE_HOME:-~/.cache}/boxgate).
 #
 # Environment: DOCKER names the Docker client; GOPROXY is honoured where Go builds.
 #
@@ -14,22 +15,7 @@
 # io.boxgate.recipe. When the tagged image has the right one, nothing is done.
 set -euo pipefail
 
-# A distribution's kubectl older than this is passed over: kubectl works with clusters
-# one minor version older or newer than itself, and kind makes clusters of 1.36 and
-# 1.37. (Debian 12 has 1.20.)
-readonly KUBECTL_FLOOR=1.35
-
-# The published checksums of the versions that tools/go.mod names; whoever changes
-# those changes these. Where there is none, the program is built from its Go module,
-# which tools/go.sum pins.
-declare -rA KIND_SHA256=(
-    [amd64]=aee6151561422756b764a4ae28e7f44cda5af5a9eead3cc9985112b1de8d8e0d
-    [arm64]=20022bee6cfcd5086cb7234d218e3454e6090022f2a8f55d1fa7fcf42c3867a2
-)
-declare -rA KUBECTL_SHA256=(
-    [amd64]=ebbd080e7c2e275093b55915722043257eb24004363e20acb3c4d71919f88336
-)
-readonly LABEL=io.boxgate.recipe
+readonly LABEL=io.boxgate.recipe PROFILE_LABEL=io.boxgate.profile
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
@@ -38,10 +24,8 @@ readonly what="box image"
 # shellcheck source=ami/lib.sh
 . "$here/../lib.sh"
 
-KIND_VERSION=$(pinned 'sigs.k8s.io/kind v')
-# The libraries of Kubernetes 1.36.3 are numbered 0.36.3.
-KUBECTL_VERSION=1$(pinned 'k8s.io/kubectl v0')
-readonly KIND_VERSION KUBECTL_VERSION
+# shellcheck source=ami/box/tools.sh
+. "$here/tools.sh"
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '/^set /d'; }
 
@@ -69,54 +53,12 @@ find_base() {
     base_id=$(image_id "$base")
 }
 
-# --- kind and kubectl ---------------------------------------------------------------
-
-# The name of the distribution's kubectl package if it is recent enough, else nothing.
-packaged_kubectl() {
-    local version
-    version=$("$docker" run --rm "$base_id" sh -c '
-        apt-get update -qq >/dev/null 2>&1
-        apt-cache show --no-all-versions kubernetes-client 2>/dev/null' |
-        sed -n 's/^Version: *//p') || true
-    if [[ -n $version && $(printf '%s\n' "$KUBECTL_FLOOR" "$version" | sort -V | head -n 1) == "$KUBECTL_FLOOR" ]]; then
-        echo kubernetes-client
-    fi
-}
-
-# build NAME PACKAGE [LDFLAGS]: from the Go module.
-build() {
-    local name=$1 package=$2 stamp=${3:-}
-    [[ -n $go ]] || find_go
-    say "$name: building from its Go module (some minutes)"
-    (cd "$here/tools" && CGO_ENABLED=0 "$go" build -p 2 -trimpath -ldflags "-s -w $stamp" \
-        -o "$work/$name" "$package") >"$work/go.log" 2>&1 || {
-        tail -n 20 "$work/go.log" >&2
-        die "$name cannot be built" "is the Go module proxy in reach? (GOPROXY)"
-    }
-    mv "$work/$name" "$bin/$name"
-}
-
-make_tools() {
-    mkdir -p "$bin"
-    use_gowork
-    if [[ ! -x $bin/kind ]]; then
-        fetch kind "https://github.com/kubernetes-sigs/kind/releases/download/v$KIND_VERSION/kind-linux-$arch" \
-            "${KIND_SHA256[$arch]:-}" || build kind sigs.k8s.io/kind
-    fi
-    if [[ -z $kubectl_package && ! -x $bin/kubectl ]]; then
-        fetch kubectl "https://dl.k8s.io/release/v$KUBECTL_VERSION/bin/linux/$arch/kubectl" \
-            "${KUBECTL_SHA256[$arch]:-}" ||
-            build kubectl ./kubectl "-X k8s.io/component-base/version.gitVersion=v$KUBECTL_VERSION"
-    fi
-    rm -rf "$gowork"
-}
-
 # --- the image ----------------------------------------------------------------------
 
 recipe() {
     {
-        pack --directory "$here" Dockerfile build.sh setup rootfs tools --directory "$here/.." kind-node lib.sh
-        echo "$base_id"
+        pack --directory "$here" Dockerfile build.sh setup rootfs tools tools.sh --directory "$here/.." kind-node lib.sh
+        echo "$base_id $profile"
     } | sha256sum | cut -d' ' -f1
 }
 
@@ -125,43 +67,51 @@ up_to_date() {
 }
 
 build_image() {
-    local context=$work/context
-    mkdir -p "$context/bin" "$context/lib" "$context/share/images"
-    ln "$bin/kind" "$context/lib/kind.real"
-    [[ -n $kubectl_package ]] || ln "$bin/kubectl" "$context/bin/"
-    "$here/../kind-node/build.sh" --output "$context/share/images" --cache "$cache"
+    local context=$work/context packages=() had=() missing=()
+    mkdir -p "$context/usr/share/boxgate/images"
+    get_tools
+    "$here/../kind-node/build.sh" --output "$context/usr/share/boxgate/images" --cache "$cache"
+    tell_tools >"$context/usr/share/boxgate/tools.json"
     say "building $tag on $base (some minutes; log: $cache/build.log)"
-    pack --directory "$here" Dockerfile setup rootfs --directory "$context" bin lib share |
-        DOCKER_BUILDKIT=$(builder) "$docker" build --tag "$tag" --label "$LABEL=$recipe" \
-            --build-arg "BASE=$base" --build-arg "KUBECTL_PACKAGE=$kubectl_package" - \
+    pack --directory "$here" Dockerfile setup rootfs --directory "$context" usr |
+        DOCKER_BUILDKIT=$(builder) "$docker" build --tag "$tag" --label "$LABEL=$recipe" --label "$PROFILE_LABEL=$profile" \
+            --build-arg "BASE=$base" --build-arg "TOOL_PACKAGES=${packages[*]}" - \
             >"$cache/build.log" 2>&1 || {
         tail -n 40 "$cache/build.log" >&2
         die "docker build failed; the end of $cache/build.log is above"
     }
 }
 
+# What the image says of its tools.
+tell_tools() {
+    local IFS=,
+    printf '{"profile": "%s",\n"tools": [%s],\n"missing": [%s]}\n' "$profile" "${had[*]}" "${missing[*]}"
+}
+
 main() {
-    local tag='' base='' cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxgate
+    local tag='' base='' profile=minimal cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxgate
     while (($# > 0)); do
         case $1 in
-        --tag | --base | --cache)
+        --tag | --base | --cache | --profile)
             [[ -n ${2:-} ]] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"
             shift 2
             ;;
         --help | -h) usage && exit ;;
-        *) die "unknown argument: $1" "usage: build.sh --tag NAME [--base IMAGE] [--cache DIR]" ;;
+        *) die "unknown argument: $1" "usage: build.sh --tag NAME [--profile minimal|full] [--base IMAGE] [--cache DIR]" ;;
         esac
     done
-    [[ -n $tag ]] || die "--tag is missing" "usage: build.sh --tag NAME [--base IMAGE] [--cache DIR]"
+    [[ -n $tag ]] || die "--tag is missing" "usage: build.sh --tag NAME [--profile minimal|full] [--base IMAGE] [--cache DIR]"
 
-    local docker='' base_id='' recipe='' kubectl_package='' go='' arch
+    [[ $profile == minimal || $profile == full ]] || die "--profile is minimal or full, not $profile"
+
+    local docker='' base_id='' recipe='' go='' arch
     find_docker
     arch=$("$docker" version --format '{{.Server.Arch}}')
 
     mkdir -p "$cache"
     cache=$(cd "$cache" && pwd)
-    local bin=$cache/kind-$KIND_VERSION-kubectl-$KUBECTL_VERSION-$arch/bin gowork=$cache/go
+    local gowork=$cache/go
     work=$(mktemp -d "$cache/work.XXXXXX")
     trap 'rm -rf "$work"' EXIT
 
@@ -175,8 +125,6 @@ main() {
         say "$tag is up to date"
         return
     fi
-    kubectl_package=$(packaged_kubectl)
-    make_tools
     build_image
     say "$tag is ready in ${SECONDS}s, $("$docker" image inspect --format '{{.Size}}' "$tag" | numfmt --to=si)B"
 }

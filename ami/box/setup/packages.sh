@@ -46,7 +46,7 @@ for package in docker-cli docker-buildx docker-compose-v2; do
 done
 
 # shellcheck disable=SC2086 # these are lists
-apt-get install -y -qq --no-install-recommends $packages ${KUBECTL_PACKAGE:-}
+apt-get install -y -qq --no-install-recommends $packages ${TOOL_PACKAGES:-}
 
 # Base packages that were unpacked while manual pages were excluded: unpack those
 # again whose pages are missing.

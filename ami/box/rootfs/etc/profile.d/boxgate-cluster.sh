@@ -6,6 +6,7 @@ case $- in
         making) echo 'Kubernetes: your cluster is being made; kubectl works in about a minute' ;;
         starting:*) echo "Kubernetes: ${_boxgate_cluster#*: } is starting" ;;
         ready:*) echo "Kubernetes: ${_boxgate_cluster#*: } is ready" ;;
+        stopped:*) echo "Kubernetes: ${_boxgate_cluster#*: } is stopped (docker start NAME-control-plane)" ;;
         failed*) echo 'Kubernetes: the cluster did not come up; why: sudo journalctl -u boxgate-cluster' ;;
         esac
         unset _boxgate_cluster
