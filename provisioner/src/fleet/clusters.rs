@@ -48,3 +48,59 @@ impl<B: Backend> Fleet<B> {
         Ok(Some(lines.collect::<Result<_, _>>()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+    use tempfile::TempDir;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::backend::Ran;
+    use crate::backend::fake::Fake;
+    use crate::ensure::Ensurer;
+    use crate::fleet::Outcome;
+    use crate::testing;
+
+    async fn clusters(runs: bool, ran: Ran) -> Result<Option<Vec<BoxCluster>>, ClustersError> {
+        let directory = TempDir::new().unwrap();
+        let config = Arc::new(testing::config_in(&directory));
+        let fake = Fake::new();
+        let fleet = Fleet::new(Ensurer::new(fake.clone(), config), CancellationToken::new());
+        fake.world().run = ran;
+        let alice = testing::id("alice");
+        if runs {
+            let mut status = fleet.ensure(&alice, &testing::user_ca(), "a test");
+            status.wait_for(|event| matches!(event, Some(Outcome::Ready(_)))).await.unwrap();
+        }
+        fleet.clusters(&alice).await
+    }
+
+    fn printed(output: &str) -> Ran {
+        Ran { exit_code: 0, output: output.as_bytes().to_vec() }
+    }
+
+    #[rstest]
+    #[case::two("{\"name\":\"kind\",\"kubeconfig\":\"kind: Config\"}\n{\"name\":\"b\",\"kubeconfig\":\"\"}\n", &["kind", "b"])]
+    #[case::none("", &[])]
+    #[tokio::test(start_paused = true)]
+    async fn what_a_box_lists(#[case] output: &str, #[case] expected: &[&str]) {
+        let clusters = clusters(true, printed(output)).await.unwrap().unwrap();
+        assert_eq!(clusters.iter().map(|cluster| cluster.name.as_str()).collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_does_not_run_lists_none() {
+        assert_eq!(clusters(false, printed("")).await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_lists_none_of_it_is_at_fault() {
+        let no_kind = clusters(true, Ran { exit_code: 127, output: Vec::new() }).await.unwrap_err();
+        assert!(matches!(no_kind, ClustersError::NoKind(127)), "{no_kind}");
+        let garbled = clusters(true, printed("{\"name\": 7}")).await.unwrap_err();
+        assert!(matches!(garbled, ClustersError::Garbled(_)), "{garbled}");
+    }
+}

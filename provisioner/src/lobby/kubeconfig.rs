@@ -235,13 +235,13 @@ fn write(found: Vec<Found>, way: Way) -> Result<String, serde_saphyr::ser::Error
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
 
-    const KIND: &str = "\
+    pub(in crate::lobby) const KIND: &str = "\
 apiVersion: v1
 clusters:
 - cluster:
