@@ -34,7 +34,7 @@ pub use keys::{
 };
 pub use names::{DevBoxId, DevBoxName, InstanceName, LOBBY, LoginName, NameError};
 pub use public_name::{PublicName, PublicNameError};
-pub use settings::{BoxLimits, BoxSettings, IdleStop, Overrides};
+pub use settings::{BoxLimits, BoxSettings, Cluster, IdleStop, Overrides};
 
 /// The example that documents every setting; a test keeps it parseable.
 pub const EXAMPLE: &str = include_str!("../example.toml");

@@ -109,6 +109,7 @@ pub(crate) struct DevBox {
     pub(crate) disk: Option<Field<String>>,
     pub(crate) idle_stop: Option<Field<String>>,
     pub(crate) max_boxes: Option<Field<i64>>,
+    pub(crate) cluster: Option<Field<String>>,
     pub(crate) egress: Option<Field<Vec<String>>>,
 }
 
@@ -122,6 +123,7 @@ pub(crate) struct Override {
     pub(crate) disk: Option<Field<String>>,
     pub(crate) idle_stop: Option<Field<String>>,
     pub(crate) max_boxes: Option<Field<i64>>,
+    pub(crate) cluster: Option<Field<String>>,
 }
 
 #[derive(Debug, Deserialize)]

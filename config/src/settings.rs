@@ -20,6 +20,7 @@ pub struct BoxSettings {
     pub idle_stop: IdleStop,
     /// Boxes that its owner may have, her default one among them.
     pub max_boxes: usize,
+    pub cluster: Cluster,
 }
 
 /// Limits of one box.
@@ -45,6 +46,7 @@ pub struct Overrides {
     pub disk: Option<ByteSize>,
     pub idle_stop: Option<IdleStop>,
     pub max_boxes: Option<usize>,
+    pub cluster: Option<Cluster>,
 }
 
 /// When a box that idles is stopped.
@@ -52,6 +54,29 @@ pub struct Overrides {
 pub enum IdleStop {
     Never,
     After(Duration),
+}
+
+/// When a box gets a Kubernetes cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cluster {
+    /// The box makes one by itself, in the background, when it is new.
+    OnFirstLogin,
+    /// When its owner says `kind create cluster`.
+    OnDemand,
+    /// Its `kind` makes none.
+    Never,
+}
+
+impl Cluster {
+    /// As it is written, here and in the box's `box.json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnFirstLogin => "on-first-login",
+            Self::OnDemand => "on-demand",
+            Self::Never => "never",
+        }
+    }
 }
 
 impl IdleStop {
@@ -78,6 +103,7 @@ impl BoxSettings {
             limits,
             idle_stop: by.idle_stop.unwrap_or(self.idle_stop),
             max_boxes: by.max_boxes.unwrap_or(self.max_boxes),
+            cluster: by.cluster.unwrap_or(self.cluster),
         }
     }
 }
@@ -141,6 +167,7 @@ members = ["alice", "carol"]
 [groups.data.box]
 memory = "16GiB"
 max_boxes = 9
+cluster = "on-first-login"
 
 [users.alice.box]
 memory = "8GiB"
@@ -148,6 +175,7 @@ idle_stop = "never"
 [users.alice.boxes.web]
 memory = "1GiB"
 image = "web:1"
+cluster = "never"
 "#;
 
     #[rstest]
@@ -175,5 +203,14 @@ image = "web:1"
     fn images_of_all() {
         let config = Config::parse(Path::new("test.toml"), TEXT).unwrap();
         assert_eq!(config.images().collect::<Vec<_>>(), ["web:1", "boxgate/box:latest"]);
+    }
+
+    #[rstest]
+    #[case("bob", Cluster::OnDemand)]
+    #[case("carol", Cluster::OnFirstLogin)]
+    #[case("alice+web", Cluster::Never)]
+    fn whose_box_gets_a_cluster(#[case] id: &str, #[case] expected: Cluster) {
+        let config = Config::parse(Path::new("test.toml"), TEXT).unwrap();
+        assert_eq!(config.settings(&DevBoxId::parse(id).unwrap()).cluster, expected);
     }
 }

@@ -39,9 +39,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Which boxes of the installation's live in spare ones.
     fn claims(&self, instance: &InstanceName) -> impl Future<Output = Result<Claims, Error>> + Send;
 
-    /// Runs a program as root in a running container and waits for its end.
-    fn run(&self, names: &Names, argv: &[&str]) -> impl Future<Output = Result<Ran, Error>> + Send;
-
     /// Everything of the installation's.
     fn inventory(&self, instance: &InstanceName) -> impl Future<Output = Result<Inventory, Error>> + Send;
 
@@ -67,6 +64,13 @@ pub trait Backend: Send + Sync + 'static {
         follow: bool,
         into: mpsc::Sender<String>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Runs a program in a running container and reads what it prints; none when the container does not run.
+    fn run(
+        &self,
+        names: &Names,
+        program: &Program<'_>,
+    ) -> impl Future<Output = Result<Option<Ran>, Error>> + Send;
 
     /// Whether the engine answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
@@ -103,6 +107,23 @@ impl Container {
     pub fn isolates(&self) -> bool {
         self.runtime == Runtime::Sysbox.docker_name()
     }
+}
+
+/// A program that is run in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program<'a> {
+    pub user: &'a str,
+    /// Its working directory, and its user's home.
+    pub directory: &'a str,
+    pub command: &'a [&'a str],
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub exit_code: i64,
+    /// What it wrote to standard output, up to a bound.
+    pub output: Vec<u8>,
 }
 
 /// What the engine lets a container use.
@@ -146,14 +167,6 @@ pub enum State {
     Changing,
     /// The engine failed to remove it and cannot start it any more.
     Dead,
-}
-
-/// What a program in a container came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ran {
-    pub exit_code: i64,
-    /// What it wrote to stdout and stderr, cut at some KiB.
-    pub output: String,
 }
 
 /// What the host offers.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use boxgate_config::{BoxLimits, Config, DevBoxId, InstanceName, Runtime};
+use boxgate_config::{BoxLimits, Cluster, Config, DevBoxId, InstanceName, Runtime};
 use ipnet::Ipv4Net;
 
 use crate::objects::{self, Labels, Names};
@@ -34,6 +34,8 @@ pub struct Blueprint {
     /// The host's directory that is bound read-only to `/etc/boxgate`.
     pub files: PathBuf,
     pub user: BoxUser,
+    /// When the box gets a Kubernetes cluster, which it sees to itself.
+    pub cluster: Cluster,
 }
 
 /// The Unix user of a box, as `box.json` tells it to the box.
@@ -64,6 +66,7 @@ impl Blueprint {
             files: files(config, &id),
             user: BoxUser { name: id.owner.to_string(), uid: UID, shell: devbox.shell.clone() },
             spare: None,
+            cluster: settings.cluster,
             id,
         }
     }

@@ -47,6 +47,7 @@ struct Description<'a> {
     uid: u32,
     shell: &'a Path,
     hostname: &'a str,
+    cluster: &'a str,
 }
 
 /// The same of a box that nobody has yet: no user is made.
@@ -95,6 +96,7 @@ fn describe(devbox: &Blueprint) -> serde_json::Result<Vec<u8>> {
         uid: devbox.user.uid,
         shell: &devbox.user.shell,
         hostname: &devbox.hostname,
+        cluster: devbox.cluster.name(),
     })
 }
 

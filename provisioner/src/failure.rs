@@ -6,6 +6,7 @@ use boxgate_provisioner_api::{Failure, FailureCode};
 
 use crate::backend::{Error, Volume};
 use crate::ensure::EnsureError;
+use crate::fleet::ClustersError;
 use crate::network::Exhausted;
 use crate::reconcile::Trouble;
 
@@ -32,6 +33,20 @@ pub fn explain(id: &DevBoxId, error: &EnsureError) -> Failure {
 pub fn explain_backend(error: &Error) -> Failure {
     let (code, retryable, remedy) = engine(error);
     Failure { code, message: one_line(&error.to_string()), remedy: remedy.to_owned(), retryable }
+}
+
+/// The same for clusters that nobody knows.
+#[must_use]
+pub fn of_clusters(id: &DevBoxId, error: &ClustersError) -> Failure {
+    let (code, retryable, remedy) = match error {
+        ClustersError::Engine(error) => engine(error),
+        ClustersError::NoKind(_) | ClustersError::Garbled(_) => (
+            FailureCode::NoClusters,
+            false,
+            "try kind get clusters in the box; reset makes it anew from the current image",
+        ),
+    };
+    Failure { code, message: one_line(&format!("box {id}: {error}")), remedy: remedy.to_owned(), retryable }
 }
 
 fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {

@@ -16,6 +16,7 @@
 //! needs, `images` knows the images among that, and `spares` keeps boxes ready for who has none.
 
 mod boxes;
+mod clusters;
 mod disk;
 mod flight;
 mod gc;
@@ -42,6 +43,7 @@ use crate::ensure::{EnsureError, Ensurer};
 use crate::failure;
 use crate::objects::Names;
 use crate::reconcile::Trouble;
+pub use clusters::ClustersError;
 use disk::DiskUse;
 use flight::{Flight, Purpose};
 pub use flight::{Outcome, Status, lost};

@@ -17,6 +17,7 @@ mod connection;
 mod desk;
 mod door;
 mod exit;
+mod kubeconfig;
 mod name;
 mod ssh_config;
 mod terminal;

@@ -19,9 +19,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{
-    BOXES_PATH, BoxSummary, ENSURE_PATH, EnsureRequest, Failure, FailureCode, GC_PATH, GcReport, GcRequest,
-    HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest,
-    MAX_REQUEST, ORDER_PATH, OrderRequest, Refusal, USE_PATH,
+    BOXES_PATH, BoxClusters, BoxSummary, CLUSTERS_PATH, ENSURE_PATH, EnsureRequest, Failure, FailureCode,
+    GC_PATH, GcReport, GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH,
+    LobbyEndpoint, LobbyRequest, MAX_REQUEST, ORDER_PATH, OrderRequest, Refusal, USE_PATH,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -63,6 +63,7 @@ fn router<B: Backend>(fleet: Fleet<B>, door: Option<Door>, permitted: Permitted)
         .route(ORDER_PATH, post(order::<B>))
         .route(KEEP_PATH, post(keep::<B>))
         .route(LOGS_PATH, get(logs::<B>))
+        .route(CLUSTERS_PATH, get(clusters::<B>))
         .route(GC_PATH, post(gc::<B>))
         .route_layer(middleware::from_fn(for_root))
         .merge(lobby)
@@ -184,9 +185,7 @@ async fn logs<B: Backend>(
     State(fleet): State<Fleet<B>>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Response> {
-    let id = DevBoxId::parse(&query.devbox).map_err(|fault| {
-        refuse(StatusCode::BAD_REQUEST, &format!("the box id {:?} {fault}", query.devbox))
-    })?;
+    let id = in_query(&query.devbox)?;
     there_is(&fleet, &id).await?;
     let (into, mut lines) = mpsc::channel(LOG_QUEUE);
     // Ends when the reader does: nobody takes its lines then.
@@ -198,6 +197,29 @@ async fn logs<B: Backend>(
     let text = futures_util::stream::poll_fn(move |cx| lines.poll_recv(cx));
     let text = text.map(|line| Ok::<_, Infallible>(Bytes::from(line + "\n")));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body::Body::from_stream(text)).into_response())
+}
+
+/// What is asked of `/v1/clusters`.
+#[derive(Deserialize)]
+struct ClustersQuery {
+    #[serde(rename = "box")]
+    devbox: String,
+}
+
+async fn clusters<B: Backend>(
+    State(fleet): State<Fleet<B>>,
+    Query(query): Query<ClustersQuery>,
+) -> Result<Json<BoxClusters>, Response> {
+    let id = in_query(&query.devbox)?;
+    there_is(&fleet, &id).await?;
+    let clusters = fleet.clusters(&id).await.map_err(|error| failed(failure::of_clusters(&id, &error)))?;
+    Ok(Json(BoxClusters { clusters }))
+}
+
+#[expect(clippy::result_large_err, reason = "an answer is what axum says it is")]
+fn in_query(devbox: &str) -> Result<DevBoxId, Response> {
+    DevBoxId::parse(devbox)
+        .map_err(|fault| refuse(StatusCode::BAD_REQUEST, &format!("the box id {devbox:?} {fault}")))
 }
 
 async fn there_is<B: Backend>(fleet: &Fleet<B>, id: &DevBoxId) -> Result<(), Response> {

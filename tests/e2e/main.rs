@@ -19,6 +19,7 @@ mod fleet;
 mod forwarding;
 mod harness;
 mod keys;
+mod kubernetes;
 mod load;
 mod lobby;
 mod lobby_verbs;

@@ -39,9 +39,16 @@ for file in /etc/bash.bashrc /etc/skel/.bashrc; do
 done
 echo '. /usr/lib/boxgate/git-prompt.bash' >>/etc/bash.bashrc
 
-for program in kind kubectl; do
-    "$program" completion bash >"/usr/share/bash-completion/completions/$program"
+for program in kind kubectl helm; do
+    if command -v "$program" >/dev/null; then
+        "$program" completion bash >"/usr/share/bash-completion/completions/$program"
+    fi
 done
+
+# Go's own commands, where it is no package.
+if [ -d /usr/local/go/bin ]; then
+    ln -sf ../go/bin/go ../go/bin/gofmt /usr/local/bin/
+fi
 
 # --- logging in ---------------------------------------------------------------------
 
@@ -69,7 +76,8 @@ rm -f /etc/boxgate/*
 # --- services -----------------------------------------------------------------------
 
 systemctl set-default multi-user.target
-systemctl enable boxgate-user.service ssh.service docker.socket boxgate-docker.timer
+systemctl enable boxgate-user.service ssh.service docker.socket boxgate-docker.timer \
+    boxgate-cluster.service
 # The timer and the socket start them.
 systemctl disable docker.service containerd.service
 

@@ -35,7 +35,7 @@ packages="$packages docker.io"
 # What people work with.
 packages="$packages bash-completion build-essential pkg-config git curl wget gnupg jq
     python3 python3-venv python3-pip vim nano less tmux rsync zip unzip xz-utils bzip2
-    file man-db manpages manpages-dev"
+    file man-db manpages manpages-dev zstd"
 
 # Newer distributions ship these apart; older ones have them inside docker.io, or
 # not at all.
@@ -46,7 +46,7 @@ for package in docker-cli docker-buildx docker-compose-v2; do
 done
 
 # shellcheck disable=SC2086 # these are lists
-apt-get install -y -qq --no-install-recommends $packages ${KUBECTL_PACKAGE:-}
+apt-get install -y -qq --no-install-recommends $packages ${TOOL_PACKAGES:-}
 
 # Base packages that were unpacked while manual pages were excluded: unpack those
 # again whose pages are missing.

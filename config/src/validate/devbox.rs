@@ -6,7 +6,9 @@ use bytesize::ByteSize;
 
 use super::Check;
 use crate::raw::{self, Field, Number};
-use crate::{BoxLimits, BoxSettings, DestinationError, DevBoxConfig, Egress, IdleStop, Overrides, Runtime};
+use crate::{
+    BoxLimits, BoxSettings, Cluster, DestinationError, DevBoxConfig, Egress, IdleStop, Overrides, Runtime,
+};
 
 /// Below this neither systemd nor an inner Docker engine starts.
 const MEMORY_MIN: ByteSize = ByteSize::mib(256);
@@ -47,6 +49,7 @@ pub(super) fn devbox(raw: &raw::DevBox, check: &mut Check<'_>) -> DevBoxConfig {
         },
         idle_stop: read.idle_stop(raw.idle_stop.as_ref()).unwrap_or(IdleStop::After(IDLE_STOP)),
         max_boxes: read.max_boxes(raw.max_boxes.as_ref()).unwrap_or(3),
+        cluster: read.cluster(raw.cluster.as_ref()).unwrap_or(Cluster::OnDemand),
     };
     DevBoxConfig {
         runtime,
@@ -83,6 +86,7 @@ pub(super) fn overrides(table: &str, raw: &raw::Override, check: &mut Check<'_>)
         disk: read.disk(raw.disk.as_ref()),
         idle_stop: read.idle_stop(raw.idle_stop.as_ref()),
         max_boxes: read.max_boxes(raw.max_boxes.as_ref()),
+        cluster: read.cluster(raw.cluster.as_ref()),
     }
 }
 
@@ -151,6 +155,15 @@ impl Reader<'_, '_> {
         self.read("max_boxes", field, remedy, |number| match usize::try_from(number) {
             Ok(count) if count > 0 => Ok(count),
             _ => Err(format!("{number} is out of range")),
+        })
+    }
+
+    fn cluster(&mut self, field: Option<&Field<String>>) -> Option<Cluster> {
+        const ALL: [Cluster; 3] = [Cluster::OnFirstLogin, Cluster::OnDemand, Cluster::Never];
+        let remedy = "write \"on-first-login\", \"on-demand\" or \"never\"";
+        self.read("cluster", field, remedy, |text| {
+            let found = ALL.into_iter().find(|cluster| cluster.name() == text);
+            found.ok_or_else(|| format!("{text:?} is no time to make a cluster"))
         })
     }
 }

@@ -153,6 +153,22 @@ pub struct Kept {
     pub until: Option<String>,
 }
 
+/// The Kubernetes clusters of a box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxClusters {
+    /// None when the box does not run.
+    pub clusters: Option<Vec<BoxCluster>>,
+}
+
+/// One of them. All of it is what the box says: whoever owns the box chose it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxCluster {
+    /// As kind calls it.
+    pub name: String,
+    /// With the address that its API has in the box. Empty when the cluster does not run.
+    pub kubeconfig: String,
+}
+
 /// What a gateway says every few seconds: all the boxes that have connections through it.
 /// A box that is not named has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

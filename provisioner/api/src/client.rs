@@ -19,10 +19,10 @@ use tokio::time::timeout;
 
 use crate::lines::Lines;
 use crate::{
-    BOXES_PATH, BoxSummary, ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, GC_PATH, GcReport,
-    GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint,
-    LobbyRequest, MAX_LINE, MAX_REPLY, ORDER_PATH, OrderEvent, OrderRequest, Progress, Refusal, USE_PATH,
-    UseReport,
+    BOXES_PATH, BoxCluster, BoxClusters, BoxSummary, CLUSTERS_PATH, ENSURE_PATH, Endpoint, EnsureEvent,
+    EnsureRequest, Failure, GC_PATH, GcReport, GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept,
+    LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_LINE, MAX_REPLY, ORDER_PATH, OrderEvent,
+    OrderRequest, Progress, Refusal, USE_PATH, UseReport,
 };
 
 /// How long the provisioner may take to begin its answer. It gives the engine less than that to answer a
@@ -242,11 +242,18 @@ impl Client {
     /// # Errors
     /// As for [`Self::logs`].
     pub async fn open_log(&self, devbox: &DevBoxId, lines: u32, follow: bool) -> Result<Log, ClientError> {
-        // A `+` in a query is a space.
-        let devbox = devbox.to_string().replace('+', "%2B");
-        let path = format!("{LOGS_PATH}?box={devbox}&lines={lines}&follow={follow}");
+        let path = format!("{LOGS_PATH}?box={}&lines={lines}&follow={follow}", in_query(devbox));
         let answer = self.ask(Method::GET, &path, None::<&()>).await?;
         Ok(Log { client: self.clone(), answer })
+    }
+
+    /// The Kubernetes clusters of a box; none at all when it does not run.
+    ///
+    /// # Errors
+    /// As for [`Self::boxes`], and when there is no such box.
+    pub async fn clusters(&self, devbox: &DevBoxId) -> Result<Option<Vec<BoxCluster>>, ClientError> {
+        let clusters: BoxClusters = self.get(&format!("{CLUSTERS_PATH}?box={}", in_query(devbox))).await?;
+        Ok(clusters.clusters)
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
@@ -334,6 +341,11 @@ impl Client {
 fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(json)
         .map_err(|fault| ClientError::Protocol(format!("answered what this version cannot read: {fault}")))
+}
+
+/// A `+` in a query is a space.
+fn in_query(devbox: &DevBoxId) -> String {
+    devbox.to_string().replace('+', "%2B")
 }
 
 fn too_long() -> ClientError {

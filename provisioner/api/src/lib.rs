@@ -11,6 +11,7 @@
 //!            POST /v1/order    OrderRequest   → lines of OrderEvent, the last one done or failed
 //!            POST /v1/keep     KeepRequest    → Kept
 //!            GET  /v1/logs     ?box=alice&lines=100&follow=false → the lines that its console got, as text
+//!            GET  /v1/clusters ?box=alice     → BoxClusters
 //!            POST /v1/gc       GcRequest      → GcReport
 //! ```
 //!
@@ -25,8 +26,8 @@ mod lobby;
 mod messages;
 
 pub use boxes::{
-    BoxState, BoxSummary, BoxUse, GcReport, GcRequest, KeepRequest, Kept, Limits, Order, OrderEvent,
-    OrderRequest, Orphan, OrphanKind, Usage, UseReport,
+    BoxCluster, BoxClusters, BoxState, BoxSummary, BoxUse, GcReport, GcRequest, KeepRequest, Kept, Limits,
+    Order, OrderEvent, OrderRequest, Orphan, OrphanKind, Usage, UseReport,
 };
 pub use client::{Client, ClientError, Log};
 pub use lobby::{LobbyEndpoint, LobbyRequest};
@@ -47,6 +48,8 @@ pub const KEEP_PATH: &str = "/v1/keep";
 /// What the console of `?box=` got, as lines of text without anything that controls a terminal: the last `&lines=`, and with `&follow=true` all that
 /// comes, until the box or the reader ends. For root alone.
 pub const LOGS_PATH: &str = "/v1/logs";
+/// The Kubernetes clusters in `?box=`, with the credentials of their administrators: [`BoxClusters`]. For root alone.
+pub const CLUSTERS_PATH: &str = "/v1/clusters";
 /// Who uses what, said by a gateway: [`UseReport`].
 pub const USE_PATH: &str = "/v1/use";
 /// Where the lobby answers: [`LobbyRequest`] → [`LobbyEndpoint`].

@@ -103,6 +103,8 @@ pub enum FailureCode {
     Busy,
     /// The provisioner is shutting down.
     ShuttingDown,
+    /// The box does not say which clusters it has.
+    NoClusters,
     /// A fault of the provisioner's own, such as a full disk.
     Internal,
 }

@@ -7,9 +7,9 @@ mod capabilities;
 mod connection;
 mod create;
 mod disk;
-mod exec;
 mod read;
 mod report;
+mod run;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Backend, Change, Container, Disk, Error, Host, Image, Inventory, Ran, Surroundings};
+use super::{Backend, Change, Container, Disk, Error, Host, Image, Inventory, Program, Ran, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::claims::{self, Claims};
 use crate::network::host::routed;
@@ -304,10 +304,6 @@ impl Backend for Docker {
         Ok(read::claims(&self.volumes(instance).await?, instance))
     }
 
-    async fn run(&self, names: &Names, argv: &[&str]) -> Result<Ran, Error> {
-        exec::run(&self.connection, [self.ask, self.change], &names.container, argv).await
-    }
-
     async fn inventory(&self, instance: &InstanceName) -> Result<Inventory, Error> {
         let list = |docker: bollard::Docker| async move { docker.list_networks(None).await };
         let (containers, networks, volumes) = tokio::try_join!(
@@ -392,6 +388,10 @@ impl Backend for Docker {
         // What is followed has pauses of any length.
         let after = if follow { Duration::MAX } else { self.change };
         self.connection.call("read logs", after, read).await
+    }
+
+    async fn run(&self, names: &Names, program: &Program<'_>) -> Result<Option<Ran>, Error> {
+        self.run_in(&names.container, program).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

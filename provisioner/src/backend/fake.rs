@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Backend, Change, Container, Disk, Error, Host, Image, Inventory, Network, Ran, Resident, State,
+    Backend, Change, Container, Disk, Error, Host, Image, Inventory, Network, Program, Ran, Resident, State,
     Surroundings,
 };
 use crate::blueprint::Blueprint;
@@ -38,10 +38,8 @@ pub(crate) struct World {
     pub(crate) containers: BTreeMap<String, Container>,
     /// The names of volumes and networks that are in use, by the ids of containers.
     used: BTreeMap<String, [String; 3]>,
-    /// Containers in which the user was made, by their ids.
-    pub(crate) users: BTreeSet<String>,
-    /// What making the user comes to.
-    pub(crate) making_user: Ran,
+    /// Containers in which a program ran and succeeded, by their ids.
+    pub(crate) ran_in: BTreeSet<String>,
     pub(crate) boot: Boot,
     /// Changes made so far, in order.
     pub(crate) changes: Vec<Change>,
@@ -59,6 +57,8 @@ pub(crate) struct World {
     pub(crate) calls: usize,
     /// Containers that were booting at once, at most.
     pub(crate) most_booting: usize,
+    /// What comes of programs that are run in containers.
+    pub(crate) run: Ran,
     ids: u32,
     started_at: BTreeMap<Ipv4Addr, Instant>,
 }
@@ -347,16 +347,6 @@ impl Backend for Fake {
         Ok(self.world().claims(instance))
     }
 
-    async fn run(&self, names: &Names, _argv: &[&str]) -> Result<Ran, Error> {
-        self.call().await?;
-        let mut world = self.world();
-        let id = world.container(names)?.id.clone();
-        if world.making_user.exit_code == 0 {
-            world.users.insert(id);
-        }
-        Ok(world.making_user.clone())
-    }
-
     async fn inventory(&self, _instance: &InstanceName) -> Result<Inventory, Error> {
         self.call().await?;
         let world = self.world();
@@ -409,6 +399,18 @@ impl Backend for Fake {
             drop(into.send(line.to_owned()).await);
         }
         Ok(())
+    }
+
+    async fn run(&self, names: &Names, _program: &Program<'_>) -> Result<Option<Ran>, Error> {
+        self.call().await?;
+        let world = &mut *self.world();
+        let container = world.containers.get(&names.container);
+        let running = |container: &&Container| matches!(container.state, State::Running { .. });
+        let Some(container) = container.filter(running) else { return Ok(None) };
+        if world.run.exit_code == 0 {
+            world.ran_in.insert(container.id.clone());
+        }
+        Ok(Some(world.run.clone()))
     }
 
     async fn ping(&self) -> Result<(), Error> {

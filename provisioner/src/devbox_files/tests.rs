@@ -33,7 +33,7 @@ fn files_and_their_modes() {
     assert_eq!(fs::read_to_string(devbox.files.join("ssh_host_ed25519_key.pub")).unwrap().trim(), host_key);
     assert_eq!(
         fs::read_to_string(devbox.files.join("box.json")).unwrap(),
-        r#"{"user":"alice","uid":1000,"shell":"/bin/bash","hostname":"web"}"#
+        r#"{"user":"alice","uid":1000,"shell":"/bin/bash","hostname":"web","cluster":"on-demand"}"#
     );
     assert_eq!(mode(&devbox.files.join(HOST_KEY)), 0o600);
     assert_eq!(mode(&devbox.files.join(USER_CA)), 0o644);

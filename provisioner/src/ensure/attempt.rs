@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::admission::Place;
 use super::{Answering, EnsureError, Ensurer, Note, write_files};
-use crate::backend::{Backend, Change, Container, Error, State};
+use crate::backend::{Backend, Change, Container, Error, Program, Ran, State};
 use crate::blueprint::Blueprint;
 use crate::claims;
 use crate::devbox_files::UserCa;
@@ -20,7 +20,11 @@ use crate::state::Event;
 /// Steps of one attempt. Eight make a box from nothing; the rest is waiting for the engine.
 const STEPS_MAX: usize = 60;
 /// What makes a box's user at each boot, and may be run again at any time.
-const MAKE_USER: &str = "/usr/lib/boxgate/make-user";
+const MAKE_USER: Program<'_> = Program {
+    user: "root",
+    directory: "/root",
+    command: &["/bin/sh", "-c", "exec /usr/lib/boxgate/make-user 2>&1"],
+};
 /// Lines of a failed boot that are worth reading.
 const LAST_WORDS: u32 = 20;
 /// Between two looks at a container that the engine is at work on, or after a conflict.
@@ -173,9 +177,11 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     /// Makes the user of a box that booted as a spare one. What is made already stays.
     async fn make_user(&self) -> Result<(), EnsureError> {
         let begun = Instant::now();
-        let made = self.ensurer.backend.run(&self.wanted.names, &[MAKE_USER]).await?;
-        if made.exit_code != 0 {
-            return Err(EnsureError::NoUser { exit_code: made.exit_code, output: one_line(&made.output) });
+        let made = self.ensurer.backend.run(&self.wanted.names, &MAKE_USER).await?;
+        let Ran { exit_code, output } = made.ok_or(EnsureError::Unsettled)?;
+        if exit_code != 0 {
+            let output = one_line(&String::from_utf8_lossy(&output));
+            return Err(EnsureError::NoUser { exit_code, output });
         }
         info!(ms = millis(begun), "make user: done");
         Ok(())

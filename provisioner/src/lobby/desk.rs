@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::exit::{Exit, Fault};
+use super::kubeconfig::{self, Way};
 use super::terminal::Terminal;
 use super::verb::{Keep, Usage, Verb};
 use super::visitor::Visitor;
@@ -92,6 +93,9 @@ impl Desk<'_> {
                 self.log(&self.named(name.as_deref())?, lines, follow).await
             }
             Verb::Keep(keep) => self.keep(&keep).await,
+            Verb::Kubeconfig { name, port, socks } => {
+                self.kubeconfig(&self.named(name.as_deref())?, Way::of(port, socks)).await
+            }
             Verb::SshConfig { host } => self.ssh_config(host).await,
             Verb::Whoami { json } => self.whoami(json).await,
         }
@@ -236,6 +240,21 @@ impl Desk<'_> {
             None => format!("box {devbox} is stopped when it was idle for long enough\n"),
         };
         Ok(self.terminal.print(&text).await?)
+    }
+
+    async fn kubeconfig(&mut self, devbox: &DevBoxId, way: Way) -> Result<(), Fault> {
+        let clusters = self.site.provisioner.clusters(devbox).await?;
+        let clusters = clusters.ok_or_else(|| Fault::NotRunning(devbox.clone()))?;
+        if clusters.is_empty() {
+            return Err(Fault::NoCluster(devbox.clone()));
+        }
+        let made = kubeconfig::make(devbox, &clusters, way, &self.ssh(devbox));
+        let made = made.map_err(|why| Fault::Unusable(devbox.clone(), why))?;
+        self.terminal.print(&made.text).await?;
+        for name in made.silent {
+            self.terminal.say(&format!("boxgate: {name} does not answer, so it is not in it\n")).await?;
+        }
+        Ok(self.terminal.say(&format!("boxgate: it works while this runs: {}\n", made.tunnel)).await?)
     }
 
     async fn ssh_config(&mut self, host: Option<PublicName>) -> Result<(), Fault> {

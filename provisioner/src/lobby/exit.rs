@@ -5,6 +5,7 @@ use std::io;
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::ClientError;
 
+use super::kubeconfig::Unusable;
 use super::name::Unnamed;
 pub(super) use crate::exit::Exit;
 
@@ -24,6 +25,13 @@ pub(super) enum Fault {
     /// In the provisioner's words.
     #[error(transparent)]
     Api(#[from] ClientError),
+    #[error("box {0} does not run (start it: ssh box@HOST start {short})", short = .0.short_name())]
+    NotRunning(DevBoxId),
+    #[error("box {0} has no cluster (make one in it: kind create cluster)")]
+    NoCluster(DevBoxId),
+    /// What her box says of its cluster is of no use.
+    #[error("box {0}: {1}")]
+    Unusable(DevBoxId, Unusable),
     #[error("cannot be written: {0}")]
     Json(#[from] serde_json::Error),
     /// The visitor does not hear it any more.
@@ -40,6 +48,7 @@ impl Fault {
             Self::NotConfirmed(_) => Exit::NotConfirmed,
             // Refused is the lobby itself, and no visitor can mend that.
             Self::Api(ClientError::Refused(_)) | Self::Json(_) | Self::Gone(_) => Exit::Failed,
+            Self::NotRunning(_) | Self::NoCluster(_) | Self::Unusable(..) => Exit::Failed,
             Self::Api(error) => Exit::of(error),
         }
     }

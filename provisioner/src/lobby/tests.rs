@@ -10,8 +10,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use boxgate_config::{DevBoxId, PublicName};
 use boxgate_provisioner_api::{
-    BOXES_PATH, BoxState, BoxSummary, Failure, FailureCode, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, Limits,
-    ORDER_PATH, OrderEvent, OrderRequest, Progress,
+    BOXES_PATH, BoxCluster, BoxClusters, BoxState, BoxSummary, CLUSTERS_PATH, Failure, FailureCode,
+    KEEP_PATH, KeepRequest, Kept, LOGS_PATH, Limits, ORDER_PATH, OrderEvent, OrderRequest, Progress,
 };
 use rstest::rstest;
 use russh::ChannelMsg;
@@ -232,6 +232,7 @@ fn api(socket: PathBuf, asked: Asked) {
         .route(ORDER_PATH, post(order))
         .route(KEEP_PATH, post(keep))
         .route(LOGS_PATH, get(logs))
+        .route(CLUSTERS_PATH, get(clusters))
         .with_state(asked);
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -263,6 +264,20 @@ async fn keep(State(asked): State<Asked>, Json(request): Json<KeepRequest>) -> J
 
 async fn logs(uri: Uri) -> String {
     uri.query().unwrap_or_default().to_owned() + "\n"
+}
+
+/// The default box has a cluster and one that does not answer, `web` does not run, and `bare` has none.
+async fn clusters(uri: Uri) -> Json<BoxClusters> {
+    let cluster = |name: &str, kubeconfig: &str| BoxCluster {
+        name: name.to_owned(),
+        kubeconfig: kubeconfig.to_owned(),
+    };
+    let clusters = match uri.query() {
+        Some("box=alice") => Some(vec![cluster("kind", kubeconfig::tests::KIND), cluster("old", "")]),
+        Some("box=alice%2Bbare") => Some(Vec::new()),
+        _ => None,
+    };
+    Json(BoxClusters { clusters })
 }
 
 #[rstest]
@@ -384,6 +399,28 @@ async fn ssh_config_needs_a_name_to_write() {
     let ran = nameless.run("ssh-config").await;
     assert_eq!((ran.exit, ran.out.as_str()), (Some(2), ""));
     assert!(ran.err.contains("--host"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_kubeconfig_is_to_be_written_to_a_file() {
+    let setup = Setup::new().await;
+    let ran = setup.run("kubeconfig --port 7443").await;
+    assert_eq!(ran.exit, Some(0), "{ran:?}");
+    assert!(ran.out.contains("current-context: alice\n"), "{}", ran.out);
+    let tunnel =
+        "ssh -N -o ExitOnForwardFailure=yes -L 7443:127.0.0.1:6443 -p 2222 alice@devhost.example.org\n";
+    assert!(ran.out.contains(tunnel) && ran.err.ends_with(tunnel), "{ran:?}");
+    assert!(ran.err.contains("boxgate: old does not answer"), "{}", ran.err);
+}
+
+#[rstest]
+#[case("kubeconfig web", "does not run (start it: ssh box@HOST start web)")]
+#[case("kubeconfig bare", "has no cluster (make one in it: kind create cluster)")]
+#[tokio::test]
+async fn without_a_kubeconfig_she_is_told_what_to_do(#[case] command: &str, #[case] expected: &str) {
+    let ran = Setup::new().await.run(command).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.err.contains(expected), "{}", ran.err);
 }
 
 #[tokio::test]

@@ -98,6 +98,22 @@ pub(super) enum Verb {
         #[arg(long, value_name = "HOST[:PORT]", value_parser = public_name)]
         host: Option<PublicName>,
     },
+    /// Write what kubectl on your own machine needs for the clusters in a box
+    ///
+    /// It works while the ssh is running that the first lines of it name. Contexts are
+    /// called as the box is, alice or alice+web, and with the cluster's name behind a
+    /// slash if that is not kind.
+    #[command(override_usage = "ssh box@HOST kubeconfig [NAME] > ~/.kube/devhost")]
+    Kubeconfig {
+        name: Option<String>,
+        /// The port on your machine, if not the cluster's own; further clusters follow it
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// Through the SOCKS proxy of ssh -D
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), num_args = 0..=1,
+            default_missing_value = "1080", conflicts_with = "port", require_equals = true)]
+        socks: Option<u16>,
+    },
     /// Say who you are here
     Whoami {
         /// As JSON
@@ -226,6 +242,10 @@ mod tests {
     #[case("rm \"web\" --yes web", Verb::Rm { name: some("web"), yes: some("web") })]
     #[case("logs", Verb::Logs { name: None, lines: 100, follow: false })]
     #[case("logs web -fn5", Verb::Logs { name: some("web"), lines: 5, follow: true })]
+    #[case("kubeconfig", Verb::Kubeconfig { name: None, port: None, socks: None })]
+    #[case("kubeconfig web --port 7443", Verb::Kubeconfig { name: some("web"), port: Some(7443), socks: None })]
+    #[case("kubeconfig --socks web", Verb::Kubeconfig { name: some("web"), port: None, socks: Some(1080) })]
+    #[case("kubeconfig --socks=1081", Verb::Kubeconfig { name: None, port: None, socks: Some(1081) })]
     #[case("whoami --json", Verb::Whoami { json: true })]
     #[case("stop $(id)", Verb::Stop { name: some("$(id)") })]
     fn command_lines(#[case] line: &str, #[case] expected: Verb) {
@@ -239,6 +259,8 @@ mod tests {
     #[case("rm web bob")]
     #[case("rm --yes")]
     #[case("logs -n many")]
+    #[case("kubeconfig --port 0")]
+    #[case("kubeconfig --port 1 --socks")]
     #[case("logs -n -1")]
     #[case("keep")]
     #[case("ssh-config --host 'a b'")]
@@ -302,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_help_that_people_read() {
-        for command in ["help", "help ls", "help keep", "help rm", "strat web"] {
+        for command in ["help", "help ls", "help keep", "help kubeconfig", "help rm", "strat web"] {
             insta::assert_snapshot!(Verb::parse(command.as_bytes()).unwrap_err().plain);
         }
     }

@@ -26,7 +26,7 @@ impl Setup {
     fn user_is_made(&self) -> bool {
         let world = self.fake.world();
         let ids: Vec<_> = world.containers.values().map(|container| container.id.clone()).collect();
-        ids.len() == 1 && world.users.contains(&ids[0])
+        ids.len() == 1 && world.ran_in.contains(&ids[0])
     }
 }
 
@@ -133,10 +133,10 @@ async fn a_claimed_box_is_reset_and_removed_like_any() {
 async fn a_user_who_cannot_be_made_is_told_and_tried_again() {
     let setup = Setup::new();
     let ensurer = setup.with_spare().await;
-    setup.fake.world().making_user = Ran { exit_code: 1, output: "useradd: disk full".to_owned() };
+    setup.fake.world().run = Ran { exit_code: 1, output: b"useradd: disk full".to_vec() };
     let error = setup.ensure_with(&ensurer, "alice").await.unwrap_err();
     assert_eq!(error.to_string(), "its user could not be made (exit code 1): useradd: disk full");
-    setup.fake.world().making_user = Ran::default();
+    setup.fake.world().run = Ran::default();
     setup.ensure_with(&ensurer, "alice").await.unwrap();
     assert!(setup.user_is_made());
 }
