@@ -10,8 +10,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use boxgate_config::{DevBoxId, PublicName};
 use boxgate_provisioner_api::{
-    BOXES_PATH, BoxCluster, BoxClusters, BoxState, BoxSummary, CLUSTERS_PATH, Failure, FailureCode, KEEP_PATH, KeepRequest, Kept, LOGS_PATH, Limits,
-    ORDER_PATH, OrderEvent, OrderRequest, Progress,
+    BOXES_PATH, BoxCluster, BoxClusters, BoxState, BoxSummary, CLUSTERS_PATH, Failure, FailureCode,
+    KEEP_PATH, KeepRequest, Kept, LOGS_PATH, Limits, ORDER_PATH, OrderEvent, OrderRequest, Progress,
 };
 use rstest::rstest;
 use russh::ChannelMsg;
@@ -267,7 +267,10 @@ async fn logs(uri: Uri) -> String {
 
 /// The default box has a cluster and one that does not answer, `web` does not run, and `bare` has none.
 async fn clusters(uri: Uri) -> Json<BoxClusters> {
-    let cluster = |name: &str, kubeconfig: &str| BoxCluster { name: name.to_owned(), kubeconfig: kubeconfig.to_owned() };
+    let cluster = |name: &str, kubeconfig: &str| BoxCluster {
+        name: name.to_owned(),
+        kubeconfig: kubeconfig.to_owned(),
+    };
     let clusters = match uri.query() {
         Some("box=alice") => Some(vec![cluster("kind", kubeconfig::tests::KIND), cluster("old", "")]),
         Some("box=alice%2Bbare") => Some(Vec::new()),
@@ -403,7 +406,8 @@ async fn a_kubeconfig_is_to_be_written_to_a_file() {
     let ran = setup.run("kubeconfig --port 7443").await;
     assert_eq!(ran.exit, Some(0), "{ran:?}");
     assert!(ran.out.contains("current-context: alice\n"), "{}", ran.out);
-    let tunnel = "ssh -N -o ExitOnForwardFailure=yes -L 7443:127.0.0.1:6443 -p 2222 alice@devhost.example.org\n";
+    let tunnel =
+        "ssh -N -o ExitOnForwardFailure=yes -L 7443:127.0.0.1:6443 -p 2222 alice@devhost.example.org\n";
     assert!(ran.out.contains(tunnel) && ran.err.ends_with(tunnel), "{ran:?}");
     assert!(ran.err.contains("boxgate: old does not answer"), "{}", ran.err);
 }
