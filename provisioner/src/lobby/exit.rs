@@ -47,8 +47,12 @@ impl Fault {
             Self::NoSuchBox(_) => Exit::NoSuchBox,
             Self::NotConfirmed(_) => Exit::NotConfirmed,
             // Refused is the lobby itself, and no visitor can mend that.
-            Self::Api(ClientError::Refused(_)) | Self::Json(_) | Self::Gone(_) => Exit::Failed,
-            Self::NotRunning(_) | Self::NoCluster(_) | Self::Unusable(..) => Exit::Failed,
+            Self::Api(ClientError::Refused(_))
+            | Self::Json(_)
+            | Self::Gone(_)
+            | Self::NotRunning(_)
+            | Self::NoCluster(_)
+            | Self::Unusable(..) => Exit::Failed,
             Self::Api(error) => Exit::of(error),
         }
     }

@@ -355,6 +355,7 @@ async fn leases_logs_use_and_leftovers() {
 #[case("POST", "/v1/keep", "403")]
 #[case("POST", "/v1/gc", "403")]
 #[case("GET", "/v1/logs?box=alice", "403")]
+#[case("GET", "/v1/clusters?box=alice", "403")]
 #[case("GET", "/v1/boxes", "200")]
 #[tokio::test]
 async fn the_gateway_takes_nothing_from_anyone(
