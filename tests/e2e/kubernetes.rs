@@ -249,7 +249,7 @@ fn one_proxy_leads_to_all_clusters_of_a_box() {
     let (alice, lobby) = (devhost.login("alice"), devhost.login_with_key_of("box", "alice"));
     alice.ssh("kind create cluster && kind create cluster --name second").within(PATIENCE).ok();
     let ports = "-L 6443:127.0.0.1:6443 -L 6444:127.0.0.1:6444 ";
-    lobby.ssh("kubeconfig").ok().stdout_has(ports).stdout_has("current-context: alice\n");
+    lobby.ssh("kubeconfig").ok().stdout_has(ports).stdout_has("current-context: alice");
 
     let (laptop, proxy) = (Laptop::new(&devhost, &alice), free_port().to_string());
     fs::write(&laptop.kubeconfig, lobby.ssh(&format!("kubeconfig --socks={proxy}")).ok().stdout).unwrap();

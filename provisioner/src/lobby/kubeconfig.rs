@@ -231,7 +231,8 @@ fn write(found: Vec<Found>, way: Way) -> Result<String, serde_saphyr::ser::Error
         config.users.push(Named { name: title.clone(), user: Some(user), ..Named::default() });
         config.contexts.push(Named { name: title, context: Some(context), ..Named::default() });
     }
-    serde_saphyr::to_string(&config)
+    // Certificates are longer than a line: each on one all the same, as kubectl writes them.
+    serde_saphyr::to_string_with_options(&config, serde_saphyr::ser_options! { prefer_block_scalars: false })
 }
 
 #[cfg(test)]
@@ -291,6 +292,14 @@ users:
     fn tunnels(#[case] way: Way, #[case] options: &str) {
         let made = of("alice", &two(), way).unwrap();
         assert_eq!(made.tunnel, format!("ssh -N -o ExitOnForwardFailure=yes {options} alice@devhost"));
+    }
+
+    #[test]
+    fn a_certificate_stays_on_one_line() {
+        let long = "QUJD".repeat(600);
+        let kubeconfig = KIND.replace("Q0E=", &long);
+        let text = of("alice", &[cluster("kind", &kubeconfig)], Way::Ports(None)).unwrap().text;
+        assert!(text.contains(&format!("certificate-authority-data: {long}\n")), "{text}");
     }
 
     #[test]
