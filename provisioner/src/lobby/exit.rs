@@ -69,8 +69,12 @@ impl Fault {
                 _ => Exit::Failed,
             },
             Self::Api(ClientError::Unreachable { .. }) => Exit::Again,
-            Self::NotRunning(_) | Self::NoCluster(_) | Self::Unusable(..) => Exit::Failed,
-            Self::Api(_) | Self::Json(_) | Self::Gone(_) => Exit::Failed,
+            Self::NotRunning(_)
+            | Self::NoCluster(_)
+            | Self::Unusable(..)
+            | Self::Api(_)
+            | Self::Json(_)
+            | Self::Gone(_) => Exit::Failed,
         }
     }
 }
