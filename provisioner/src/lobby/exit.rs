@@ -3,32 +3,11 @@
 use std::io;
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{ClientError, FailureCode};
+use boxgate_provisioner_api::ClientError;
 
 use super::kubeconfig::Unusable;
 use super::name::Unnamed;
-
-/// What the client's `ssh` exits with. `help` lists them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exit {
-    Done = 0,
-    /// It will not work until somebody changes something.
-    Failed = 1,
-    /// It was not understood, or not confirmed.
-    Usage = 2,
-    NotYours = 3,
-    NoSuchBox = 4,
-    /// It may work when it is tried again (`EX_TEMPFAIL` of `sysexits.h`).
-    Again = 75,
-    /// Ctrl-C (128 and the signal's number, as shells have it).
-    Interrupted = 130,
-}
-
-impl Exit {
-    pub(super) fn code(self) -> u32 {
-        self as u32
-    }
-}
+pub(super) use crate::exit::Exit;
 
 /// Why a verb was not done.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +19,9 @@ pub(super) enum Fault {
     /// With what to do instead.
     #[error("{0}")]
     Usage(String),
+    /// With what would have been changed, and how to confirm it.
+    #[error("{0}")]
+    NotConfirmed(String),
     /// In the provisioner's words.
     #[error(transparent)]
     Api(#[from] ClientError),
@@ -60,21 +42,18 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Unnamed(Unnamed::NotYours(_)) => Exit::NotYours,
+            Self::Unnamed(Unnamed::NotYours(_)) => Exit::NotPermitted,
             Self::Unnamed(Unnamed::Malformed(..)) | Self::Usage(_) => Exit::Usage,
             Self::NoSuchBox(_) => Exit::NoSuchBox,
-            Self::Api(ClientError::Failed(failure)) => match failure.code {
-                FailureCode::NoSuchBox => Exit::NoSuchBox,
-                _ if failure.retryable => Exit::Again,
-                _ => Exit::Failed,
-            },
-            Self::Api(ClientError::Unreachable { .. }) => Exit::Again,
-            Self::NotRunning(_)
-            | Self::NoCluster(_)
-            | Self::Unusable(..)
-            | Self::Api(_)
+            Self::NotConfirmed(_) => Exit::NotConfirmed,
+            // Refused is the lobby itself, and no visitor can mend that.
+            Self::Api(ClientError::Refused(_))
             | Self::Json(_)
-            | Self::Gone(_) => Exit::Failed,
+            | Self::Gone(_)
+            | Self::NotRunning(_)
+            | Self::NoCluster(_)
+            | Self::Unusable(..) => Exit::Failed,
+            Self::Api(error) => Exit::of(error),
         }
     }
 }
@@ -82,29 +61,19 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use boxgate_config::LoginName;
-    use boxgate_provisioner_api::Failure;
-    use rstest::rstest;
 
     use super::*;
 
-    #[rstest]
-    #[case(FailureCode::NoSuchBox, false, 4)]
-    #[case(FailureCode::TooManyBoxes, false, 1)]
-    #[case(FailureCode::HostFull, true, 75)]
-    fn failures(#[case] code: FailureCode, #[case] retryable: bool, #[case] expected: u32) {
-        let failure = Failure { code, message: String::new(), remedy: String::new(), retryable };
-        assert_eq!(Fault::from(ClientError::Failed(failure)).exit().code(), expected);
-    }
-
     #[test]
-    fn other_faults() {
+    fn faults() {
         let id = DevBoxId::default_of(LoginName::parse("bob").unwrap());
-        assert_eq!(Fault::NoSuchBox(id.clone()).exit().code(), 4);
-        assert_eq!(Fault::from(Unnamed::NotYours(id)).exit().code(), 3);
-        assert_eq!(Fault::Usage(String::new()).exit().code(), 2);
+        assert_eq!(Fault::NoSuchBox(id.clone()).exit(), Exit::NoSuchBox);
+        assert_eq!(Fault::from(Unnamed::NotYours(id)).exit(), Exit::NotPermitted);
+        assert_eq!(Fault::Usage(String::new()).exit(), Exit::Usage);
+        assert_eq!(Fault::NotConfirmed(String::new()).exit(), Exit::NotConfirmed);
         let gone =
             ClientError::Unreachable { socket: "/run/p".into(), source: io::ErrorKind::NotFound.into() };
-        assert_eq!(Fault::from(gone).exit().code(), 75);
-        assert_eq!(Fault::from(ClientError::Refused(String::new())).exit().code(), 1);
+        assert_eq!(Fault::from(gone).exit(), Exit::Again);
+        assert_eq!(Fault::from(ClientError::Refused(String::new())).exit(), Exit::Failed);
     }
 }
