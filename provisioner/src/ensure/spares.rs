@@ -59,6 +59,11 @@ impl Spares {
         lists.taken.contains_key(spare)
     }
 
+    /// Somebody has it: from now on its claim says so.
+    pub(crate) fn hand_over(&self, spare: &DevBoxId) {
+        self.lists().taken.remove(spare);
+    }
+
     /// Nobody gets it from now on; false when somebody does.
     pub(crate) fn withdraw(&self, spare: &DevBoxId) -> bool {
         self.lists().ready.remove(spare);

@@ -49,6 +49,18 @@ async fn one_that_somebody_got_is_replaced() {
     assert_eq!(setup.fleet.gc(true).await.unwrap().orphans, []);
 }
 
+/// The number of a spare whose claimant removed her box is free again, at once.
+#[tokio::test(start_paused = true)]
+async fn one_that_somebody_got_and_removed_is_replaced() {
+    let setup = keeping(1);
+    for _ in 0..3 {
+        setup.tend().await;
+        assert!(setup.is_ready(&["box+s1"]).await);
+        setup.ready("alice").await;
+        assert_eq!(setup.order("alice", Order::Remove).await, Some(Outcome::Done));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn ten_first_logins_share_two_spares() {
     let setup = keeping(2);
