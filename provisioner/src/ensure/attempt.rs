@@ -30,7 +30,7 @@ const LAST_WORDS: u32 = 20;
 /// Between two looks at a container that the engine is at work on, or after a conflict.
 const WAIT: Duration = Duration::from_millis(200);
 /// Between two questions to a booting box's sshd: what a person waits too long at most.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(10);
 /// Between two looks at whether a booting container still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
