@@ -145,8 +145,10 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         if self.is_going_up() && !running {
             self.take_turn().await?;
         }
-        self.observed.host = Some(self.ensurer.backend.host(&self.wanted).await?);
-        self.look().await
+        let (ensurer, wanted) = (self.ensurer, self.wanted.clone());
+        let (host, looked) = tokio::join!(ensurer.backend.host(&wanted), self.look());
+        self.observed.host = Some(host?);
+        looked
     }
 
     async fn look(&mut self) -> Result<(), EnsureError> {
