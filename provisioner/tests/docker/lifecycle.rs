@@ -81,10 +81,10 @@ async fn rm_leaves_nothing_and_touches_nobody_else() {
 
 #[tokio::test]
 #[ignore = "needs Docker; ./devhost test runs it"]
-async fn what_a_killed_first_login_left_is_found_and_collected() {
+async fn what_a_killed_removal_left_is_found_and_collected() {
     let mut installation = Installation::new().await;
     installation.set("box.image", "\"boxgate/no-such-image:latest\"");
-    // The network is what a first login makes first; here somebody else's first step was its last one.
+    // The network and the directory go last.
     let (name, label) = (installation.name("alice"), installation.label());
     let of = ["io.boxgate.box=alice", "io.boxgate.owner=alice"];
     docker(&["network", "create", "--label", &label, "--label", of[0], "--label", of[1], &name]);
