@@ -37,11 +37,12 @@ fn a_spare_box_is_whoevers_comes_first() {
         listed => Err(listed),
     };
     until("a spare box", PATIENCE, ready);
-    let spare = devhost.objects().containers;
+    let id = |name: &str| inspect(&devhost.container(name))["Id"].clone();
+    let spare = id("box.s1");
     let alice = devhost.login("alice");
     let first = alice.ssh_with(TOLD, "hostname; whoami; sudo id -un; echo $HOME; docker ps -q | wc -l").ok();
     first.stdout_is("alice\nalice\nroot\n/home/alice\n0\n").stderr_has("your box is ready");
-    assert!(devhost.objects().containers.contains(&spare[0]));
+    assert_eq!(id("alice"), spare);
     devhost.login_with_key_of("box+s2", "alice").ssh("true").finish().code(255);
 }
 

@@ -62,12 +62,15 @@ impl Laptop {
     }
 
     fn kubectl(&self, words: &[&str]) -> Run {
-        let run = Run::new(&self.kubectl).env("KUBECONFIG", &self.kubeconfig).env("HOME", "/nonexistent");
+        // kubectl keeps a cache in its home.
+        let home = self.kubectl.parent().unwrap();
+        let run = Run::new(&self.kubectl).env("KUBECONFIG", &self.kubeconfig).env("HOME", home);
         run.args(words).within(PATIENCE)
     }
 
     fn line(&self, words: &str) -> String {
-        format!("KUBECONFIG={} {} {words}", self.kubeconfig.display(), self.kubectl.display())
+        let (home, kubectl) = (self.kubectl.parent().unwrap(), self.kubectl.display());
+        format!("HOME={} KUBECONFIG={} {kubectl} {words}", home.display(), self.kubeconfig.display())
     }
 
     fn until_it_answers(&self) {

@@ -51,7 +51,7 @@ fn the_life_of_a_box() {
     say(&lobby, "restart web").code(0);
     assert_ne!(web.ssh("cat /proc/1/stat | cut -d' ' -f22").ok().text(), boot);
 
-    say(&lobby, "reset web").code(2).stderr_has("--yes");
+    say(&lobby, "reset web").code(5).stderr_has("--yes");
     web.ssh("ls /opt/lost").ok();
     say(&lobby, "reset web --yes").code(0);
     web.ssh("cat kept; ls /opt").ok().stdout_is("kept\n");
