@@ -107,20 +107,17 @@ make_fallback_base() {
 
 # --- programs -----------------------------------------------------------------------
 
-# fetch NAME URL SHA256: the official release, or failure within seconds when it is
+# fetch URL SHA256 FILE: the official release, or failure within seconds when it is
 # out of reach.
 fetch() {
-    local name=$1 url=$2 sum=$3 file=$work/$1
-    [[ -n $sum ]] && command -v curl >/dev/null || return 1
+    local url=$1 sum=$2 file=$3
+    command -v curl >/dev/null || return 1
     curl --fail --silent --location --connect-timeout 5 --speed-limit 1000 --speed-time 15 \
         --output "$file" "$url" || return 1
     if ! sha256sum --check --status <<<"$sum  $file"; then
         say "warning: $url does not have the published checksum, not used"
         return 1
     fi
-    chmod 755 "$file"
-    mv "$file" "$bin/$name"
-    say "$name: official release"
 }
 
 # Sets go to a Go that can build tools/. From 1.21 on, Go fetches the toolchain that
