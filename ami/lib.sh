@@ -33,6 +33,22 @@ die() {
     exit 1
 }
 
+# What stands at the top of the script that was called.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0" | sed '/^set /d'; }
+
+# read_options "NAME…" SYNOPSIS WORD…: sets the caller's variables that are called as the options are.
+read_options() {
+    local names=" $1 " synopsis=$2
+    shift 2
+    while (($# > 0)); do
+        [[ $1 != --help && $1 != -h ]] || { usage && exit; }
+        [[ $1 == --* && $names == *" ${1#--} "* ]] || die "unknown argument: $1" "usage: $synopsis"
+        [[ -n ${2:-} ]] || die "$1 needs a value"
+        printf -v "${1#--}" %s "$2"
+        shift 2
+    done
+}
+
 # --- Docker -------------------------------------------------------------------------
 
 # The distribution's own client first: another one in front of it in PATH may be too

@@ -27,8 +27,6 @@ readonly what="box image"
 # shellcheck source=ami/box/tools.sh
 . "$here/tools.sh"
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '/^set /d'; }
-
 # --- the base -----------------------------------------------------------------------
 
 # Sets base and base_id. What is already here is taken before anything is fetched, so
@@ -90,19 +88,9 @@ tell_tools() {
 
 main() {
     local tag='' base='' profile=minimal cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxgate
-    while (($# > 0)); do
-        case $1 in
-        --tag | --base | --cache | --profile)
-            [[ -n ${2:-} ]] || die "$1 needs a value"
-            printf -v "${1#--}" %s "$2"
-            shift 2
-            ;;
-        --help | -h) usage && exit ;;
-        *) die "unknown argument: $1" "usage: build.sh --tag NAME [--profile minimal|full] [--base IMAGE] [--cache DIR]" ;;
-        esac
-    done
-    [[ -n $tag ]] || die "--tag is missing" "usage: build.sh --tag NAME [--profile minimal|full] [--base IMAGE] [--cache DIR]"
-
+    local synopsis="build.sh --tag NAME [--profile minimal|full] [--base IMAGE] [--cache DIR]"
+    read_options "tag base cache profile" "$synopsis" "$@"
+    [[ -n $tag ]] || die "--tag is missing" "usage: $synopsis"
     [[ $profile == minimal || $profile == full ]] || die "--profile is minimal or full, not $profile"
 
     local docker='' base_id='' recipe='' go='' arch

@@ -30,8 +30,6 @@ KUBERNETES=$(sed -nE 's|^[[:space:]]*k8s.io/kubernetes (v[0-9.]+)$|\1|p' "$here/
 readonly KIND_VERSION KUBERNETES
 readonly MADE=boxgate/kind-node:$KUBERNETES
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '/^set /d'; }
-
 # --- the official image -------------------------------------------------------------------------------------
 
 official() {
@@ -128,18 +126,9 @@ keep() {
 
 main() {
     local output='' cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxgate
-    while (($# > 0)); do
-        case $1 in
-        --output | --cache)
-            [[ -n ${2:-} ]] || die "$1 needs a value"
-            printf -v "${1#--}" %s "$2"
-            shift 2
-            ;;
-        --help | -h) usage && exit ;;
-        *) die "unknown argument: $1" "usage: build.sh --output DIR [--cache DIR]" ;;
-        esac
-    done
-    [[ -n $output ]] || die "--output is missing" "usage: build.sh --output DIR [--cache DIR]"
+    local synopsis="build.sh --output DIR [--cache DIR]"
+    read_options "output cache" "$synopsis" "$@"
+    [[ -n $output ]] || die "--output is missing" "usage: $synopsis"
     command -v zstd >/dev/null || die "zstd is missing" "apt-get install zstd"
 
     local docker='' go='' arch
