@@ -40,7 +40,7 @@ impl Claims {
     /// Whether somebody has this spare.
     #[must_use]
     pub fn has(&self, spare: &DevBoxId) -> bool {
-        self.spares.values().any(|claimed| claimed == spare)
+        self.owner_of(spare).is_some()
     }
 
     pub fn insert(&mut self, id: DevBoxId, spare: DevBoxId) {

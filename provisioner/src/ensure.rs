@@ -167,21 +167,17 @@ impl<B: Backend> Ensurer<B> {
     /// Keeps a spare from being given to anyone while something is done to it: two must not work on one container.
     /// One that somebody has, or is about to get, is no spare any more.
     fn withhold(&self, id: &DevBoxId) -> Result<(), EnsureError> {
-        let claimed = self
-            .claims
-            .get()
-            .is_some_and(|claims| claims.lock().unwrap_or_else(PoisonError::into_inner).has(id));
-        if id.is_spare() && (claimed || !self.spares.withdraw(id)) {
+        let claimed = || self.with_claims(|claims| claims.has(id)).unwrap_or_default();
+        if id.is_spare() && (claimed() || !self.spares.withdraw(id)) {
             return Err(Trouble::NoSuchBox.into());
         }
         Ok(())
     }
 
-    /// Keeps the engine's claims in mind as `change` does.
-    fn change_claims(&self, change: impl FnOnce(&mut Claims)) {
-        if let Some(claims) = self.claims.get() {
-            change(&mut claims.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+    /// The claims as they are known; none when nobody has asked for them yet.
+    fn with_claims<T>(&self, with: impl FnOnce(&mut Claims) -> T) -> Option<T> {
+        let claims = self.claims.get()?;
+        Some(with(&mut claims.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Returns once the box's sshd answers, with where it does. `report` is told what is going on, and no
@@ -290,7 +286,7 @@ impl<B: Backend> Ensurer<B> {
         }
         if around.claim.is_some_and(|claim| wanted.owns(&claim)) {
             self.backend.perform(&wanted, &Change::RemoveClaim).await?;
-            self.change_claims(|claims| claims.remove(id));
+            self.with_claims(|claims| claims.remove(id));
         }
         Ok(self.removals.finish(&wanted)?)
     }
@@ -340,7 +336,7 @@ impl<B: Backend> Ensurer<B> {
     ) -> Result<(), EnsureError> {
         self.removals.write_down(&wanted.id)?;
         self.bring(wanted, Goal::Removed, report).await?;
-        self.change_claims(|claims| claims.remove(&wanted.id));
+        self.with_claims(|claims| claims.remove(&wanted.id));
         self.removals.finish(wanted)?;
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted.id);
         Ok(())

@@ -172,7 +172,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     fn live_in(&mut self, spare: &DevBoxId) {
         self.observed.claimed = self.observed.spare.as_ref() == Some(spare);
         self.host_key = None;
-        self.ensurer.change_claims(|claims| claims.insert(self.wanted.id.clone(), spare.clone()));
+        self.ensurer.with_claims(|claims| claims.insert(self.wanted.id.clone(), spare.clone()));
         self.ensurer.spares.hand_over(spare);
         self.wanted = self.wanted.clone().living_in(&self.ensurer.config, spare);
     }

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::Fleet;
 use super::flight::{Purpose, landed};
-use crate::backend::{self, Backend, Container, State};
+use crate::backend::{self, Backend, Container, Host, State};
 use crate::blueprint::Blueprint;
 use crate::objects;
 use crate::reconcile::outdated;
@@ -53,12 +53,13 @@ impl<B: Backend> Fleet<B> {
         let spares = self.shared.ensurer.spares();
         let wanted = self.shared.ensurer.config().provisioner.spare_boxes;
         let Found { there, next_number } = self.find_spares().await?;
+        let host = self.host_of_spares().await?;
         let mut ready = 0;
         for (id, container) in there {
             if spares.is_taken(&id) {
                 continue;
             }
-            if ready < wanted && self.is_as_new(&id, container.as_ref()).await? {
+            if ready < wanted && self.is_as_new(container.as_ref(), &host) {
                 ready += usize::from(self.is_up(&id, container.as_ref()) || self.prepare(&id).await);
             } else if spares.withdraw(&id) {
                 landed(self.order(&id, Order::Remove, CLIENT)).await;
@@ -75,12 +76,15 @@ impl<B: Backend> Fleet<B> {
     }
 
     /// Whether whoever gets it gets what she would if it were made for her.
-    async fn is_as_new(&self, id: &DevBoxId, container: Option<&Container>) -> Result<bool, backend::Error> {
+    fn is_as_new(&self, container: Option<&Container>, host: &Host) -> bool {
+        let runtime = self.shared.ensurer.config().devbox.runtime.docker_name();
+        container.is_some_and(|container| container.runtime == runtime && !outdated(container, host))
+    }
+
+    /// What the host offers spares: the same for all of them.
+    async fn host_of_spares(&self) -> Result<Host, backend::Error> {
         let ensurer = &self.shared.ensurer;
-        let wanted = Blueprint::new(ensurer.config(), id.clone());
-        let host = ensurer.backend().host(&wanted).await?;
-        let runtime = wanted.runtime.docker_name();
-        Ok(container.is_some_and(|container| container.runtime == runtime && !outdated(container, &host)))
+        ensurer.backend().host(&Blueprint::new(ensurer.config(), DevBoxId::spare(0))).await
     }
 
     fn is_up(&self, id: &DevBoxId, container: Option<&Container>) -> bool {
