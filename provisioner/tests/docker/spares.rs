@@ -6,6 +6,7 @@ use boxgate_provisioner_api::{BoxState, Order};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::installation::{Installation, docker};
+use crate::storage::measured;
 
 /// Longer than a spare takes to boot.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,9 +57,9 @@ async fn a_claimed_box_is_like_one_that_was_made() {
     in_box(&installation, "echo mine | tee /home/alice/mark /var/lib/docker/mark /opt/mark");
     assert_eq!(spares(&installation, 1).await, ["box+s2"]);
 
-    let used = installation.client().boxes_with_usage().await.unwrap();
-    let alice = used.iter().find(|devbox| devbox.id.to_string() == "alice").unwrap();
-    assert!(alice.disk_bytes.is_some_and(|bytes| bytes > 0), "{alice:?}");
+    let first = measured(&installation).await;
+    assert_eq!(first.id.to_string(), "alice");
+    assert!(first.disk_bytes.is_some_and(|bytes| bytes > 0), "{first:?}");
 
     // It wakes with all that was in it,
     installation.order("alice", Order::Stop).await.unwrap();

@@ -13,7 +13,8 @@ use crate::proxy::QUICK;
 const PATIENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
-async fn measured(installation: &Installation) -> BoxSummary {
+/// The first box, once it is known what it takes of the disk.
+pub(crate) async fn measured(installation: &Installation) -> BoxSummary {
     let begun = Instant::now();
     loop {
         let asked = Instant::now();
