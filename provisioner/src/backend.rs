@@ -7,6 +7,7 @@ pub mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
 mod probe;
+mod spare;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -78,6 +79,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether an SSH server answers at an address.
     fn answers(&self, address: SocketAddr) -> impl Future<Output = bool> + Send {
         probe::answers(address)
+    }
+
+    /// Tells the spare box at this address that it is somebody's now, whom its `box.json` names, and returns what
+    /// came of making her user; none when it does not listen for that, or not any more.
+    fn move_in(&self, address: Ipv4Addr) -> impl Future<Output = Option<Ran>> + Send {
+        spare::move_in((address, spare::PORT).into())
     }
 }
 

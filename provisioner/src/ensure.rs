@@ -263,8 +263,11 @@ impl<B: Backend> Ensurer<B> {
         let wanted = self.blueprint(spare).await?;
         self.withhold(spare)?;
         self.bring(&wanted, Goal::Answering { make: true }, &report).await?;
-        if let Some(container) = self.backend.container(&wanted.names).await? {
-            self.spares.offer(spare, container.image_id);
+        let container = self.backend.container(&wanted.names).await?;
+        if let Some(Container { image_id, state: State::Running { address: Some(address), .. }, .. }) =
+            container
+        {
+            self.spares.offer(spare, image_id, address);
         }
         Ok(())
     }

@@ -109,4 +109,10 @@ systemctl mask \
 mkdir -p /etc/systemd/system-generators
 ln -sf /dev/null /etc/systemd/system-generators/systemd-ssh-generator
 
+# The user's systemd runs these before it is ready, and the first login waits for it: one
+# starts desktops' programs, the other asks gpg-agent whether it also keeps SSH keys.
+mkdir -p /etc/systemd/user-generators /etc/systemd/user-environment-generators
+ln -sf /dev/null /etc/systemd/user-generators/systemd-xdg-autostart-generator
+ln -sf /dev/null /etc/systemd/user-environment-generators/90gpg-agent
+
 rm -rf /tmp/setup

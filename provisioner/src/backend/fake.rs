@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) most_booting: usize,
     /// What comes of programs that are run in containers.
     pub(crate) run: Ran,
+    /// Whether spare boxes do not hear that they are somebody's.
+    pub(crate) deaf: bool,
     ids: u32,
     started_at: BTreeMap<Ipv4Addr, Instant>,
 }
@@ -415,6 +417,20 @@ impl Backend for Fake {
 
     async fn ping(&self) -> Result<(), Error> {
         self.call().await
+    }
+
+    async fn move_in(&self, address: Ipv4Addr) -> Option<Ran> {
+        sleep(Self::CALL).await;
+        let world = &mut *self.world();
+        let is_there = |container: &&Container| match container.state {
+            State::Running { address: at, .. } => at == Some(address),
+            _ => false,
+        };
+        let container = world.containers.values().find(is_there).filter(|_| !world.deaf)?;
+        if world.run.exit_code == 0 {
+            world.ran_in.insert(container.id.clone());
+        }
+        Some(world.run.clone())
     }
 
     async fn answers(&self, address: SocketAddr) -> bool {

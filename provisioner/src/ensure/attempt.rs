@@ -1,5 +1,6 @@
 //! The loop of one attempt: observe, decide, do, observe again.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use boxgate_config::DevBoxId;
@@ -48,6 +49,10 @@ pub(super) struct Attempt<'a, B, R> {
     turn: Option<SemaphorePermit<'a>>,
     /// What the box takes of the host while it is on its way up.
     place: Option<Place<'a>>,
+    /// Where the spare box that was kept for this one is.
+    spare_address: Option<Ipv4Addr>,
+    /// Whether it has made its user.
+    moved_in: bool,
     /// What the person knows of what is being done.
     told: Option<&'static str>,
     /// When a box that does not answer has failed to boot; set when it is first asked.
@@ -72,6 +77,8 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
             observed: Observed { container, ..Observed::default() },
             turn: None,
             place: None,
+            spare_address: None,
+            moved_in: false,
             told: None,
             deadline: None,
         }
@@ -86,7 +93,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         match self.converge().await? {
             Some(answering) => {
                 let host_key = self.write_files().await?;
-                if self.wanted.spare.is_some() && !self.observed.started {
+                if self.wanted.spare.is_some() && !self.observed.started && !self.moved_in {
                     self.make_user().await?;
                 }
                 self.ensurer.remember(&self.wanted.id, &answering.boot);
@@ -111,6 +118,10 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
                 Ok(Step::Wait) => {
                     sleep(WAIT).await;
                     self.look().await?;
+                }
+                // A spare box's sshd has answered before, and the box has just now.
+                Ok(Step::Probe { .. }) if self.moved_in => {
+                    return Ok(self.observed.container.as_ref().and_then(Answering::of));
                 }
                 Ok(Step::Probe { .. }) => {
                     if let Some(answering) = self.await_answer().await? {
@@ -177,17 +188,31 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         self.wanted = self.wanted.clone().living_in(&self.ensurer.config, spare);
     }
 
-    /// Makes the user of a box that booted as a spare one. What is made already stays.
+    /// Makes the user of a box that booted as a spare one and was not told, or not heard to the end, whose it is.
+    /// What is made already stays.
     async fn make_user(&self) -> Result<(), EnsureError> {
         let begun = Instant::now();
         let made = self.ensurer.backend.run(&self.wanted.names, &MAKE_USER).await?;
-        let Ran { exit_code, output } = made.ok_or(EnsureError::Unsettled)?;
-        if exit_code != 0 {
-            let output = one_line(&String::from_utf8_lossy(&output));
-            return Err(EnsureError::NoUser { exit_code, output });
-        }
+        made.ok_or(EnsureError::Unsettled).and_then(user_made)?;
         info!(ms = millis(begun), "make user: done");
         Ok(())
+    }
+
+    /// Gives the container the box's name, and has the box make its user meanwhile.
+    async fn adopt(&mut self) -> Result<bool, EnsureError> {
+        let tell = async {
+            let begun = Instant::now();
+            let address = self.spare_address.filter(|_| self.observed.claimed)?;
+            let moved = self.ensurer.backend.move_in(address).await?;
+            info!(ms = millis(begun), "move in: done");
+            Some(moved)
+        };
+        let (adopted, moved) = tokio::join!(self.make(&Change::Adopt), tell);
+        if let Some(ran) = moved {
+            user_made(ran)?;
+            self.moved_in = true;
+        }
+        adopted
     }
 
     /// Counts what the other boxes take, and takes this one's part, while no other attempt counts.
@@ -201,13 +226,15 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         // What is refused takes nothing: the loop ends with the reason.
         if next_step(self.goal, &self.wanted, &self.observed).is_ok() {
             self.place = Some(ensurer.admission.admit(&self.wanted.id));
-            self.observed.spare = self.take_spare();
+            let spare = self.take_spare();
+            self.spare_address = spare.as_ref().map(|(_, address)| *address);
+            self.observed.spare = spare.map(|(id, _)| id);
         }
         Ok(())
     }
 
-    /// A spare box, for one that is not there yet and would be made alike.
-    fn take_spare(&self) -> Option<DevBoxId> {
+    /// A spare box with its address, for one that is not there yet and would be made alike.
+    fn take_spare(&self) -> Option<(DevBoxId, Ipv4Addr)> {
         let usual = &self.ensurer.config.devbox.settings;
         let (wanted, observed) = (&self.wanted, &self.observed);
         let alike = wanted.image == usual.image && wanted.limits.disk == usual.limits.disk;
@@ -253,6 +280,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         let this = &*self;
         let made = match other {
             Some(other) => tokio::try_join!(this.make_or_choose(&change), this.make(&other))?.0,
+            None if change == Change::Adopt => self.adopt().await?,
             None => this.make_or_choose(&change).await?,
         };
         self.observed.started |= made && change == Change::Start;
@@ -395,6 +423,13 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
             warn!("what the box wrote cannot be read: {error}");
         }
         last
+    }
+}
+
+fn user_made(Ran { exit_code, output }: Ran) -> Result<(), EnsureError> {
+    match exit_code {
+        0 => Ok(()),
+        _ => Err(EnsureError::NoUser { exit_code, output: one_line(&String::from_utf8_lossy(&output)) }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`fleet`](crate::fleet)'s next round.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,9 +23,15 @@ pub(crate) struct Spares {
 
 #[derive(Debug, Default)]
 struct Lists {
-    /// With the engine's name of the image that each was made from.
-    ready: BTreeMap<DevBoxId, String>,
+    ready: BTreeMap<DevBoxId, Ready>,
     taken: BTreeMap<DevBoxId, Instant>,
+}
+
+#[derive(Debug)]
+struct Ready {
+    /// The engine's name of the image that it was made from.
+    image_id: String,
+    address: Ipv4Addr,
 }
 
 impl Spares {
@@ -33,19 +40,19 @@ impl Spares {
     }
 
     /// A spare has booted.
-    pub(crate) fn offer(&self, spare: &DevBoxId, image_id: String) {
-        self.lists().ready.insert(spare.clone(), image_id);
+    pub(crate) fn offer(&self, spare: &DevBoxId, image_id: String, address: Ipv4Addr) {
+        self.lists().ready.insert(spare.clone(), Ready { image_id, address });
     }
 
-    /// One of this image, which nobody else gets then.
-    pub(crate) fn take(&self, image_id: &str) -> Option<DevBoxId> {
+    /// One of this image with its address, which nobody else gets then.
+    pub(crate) fn take(&self, image_id: &str) -> Option<(DevBoxId, Ipv4Addr)> {
         let mut lists = self.lists();
-        let (spare, _) = lists.ready.iter().find(|(_, of)| *of == image_id)?;
+        let (spare, &Ready { address, .. }) = lists.ready.iter().find(|(_, of)| of.image_id == image_id)?;
         let spare = spare.clone();
         lists.ready.remove(&spare);
         lists.taken.insert(spare.clone(), Instant::now());
         self.fewer.notify_one();
-        Some(spare)
+        Some((spare, address))
     }
 
     pub(crate) fn is_ready(&self, spare: &DevBoxId) -> bool {
@@ -81,12 +88,14 @@ mod tests {
     use super::*;
     use crate::testing::id;
 
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 201, 0, 2);
+
     #[test]
     fn nobody_gets_what_another_took() {
         let spares = Spares::default();
-        spares.offer(&id("box+s1"), "image".to_owned());
+        spares.offer(&id("box+s1"), "image".to_owned(), ADDRESS);
         assert_eq!(spares.take("another image"), None);
-        assert_eq!(spares.take("image"), Some(id("box+s1")));
+        assert_eq!(spares.take("image"), Some((id("box+s1"), ADDRESS)));
         assert_eq!(spares.take("image"), None);
         assert!(!spares.withdraw(&id("box+s1")));
     }
@@ -94,7 +103,7 @@ mod tests {
     #[test]
     fn nobody_gets_what_was_withdrawn() {
         let spares = Spares::default();
-        spares.offer(&id("box+s1"), "image".to_owned());
+        spares.offer(&id("box+s1"), "image".to_owned(), ADDRESS);
         assert!(spares.withdraw(&id("box+s1")));
         assert_eq!(spares.take("image"), None);
     }
@@ -102,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_taken_and_never_claimed_is_free_again() {
         let spares = Spares::default();
-        spares.offer(&id("box+s1"), "image".to_owned());
+        spares.offer(&id("box+s1"), "image".to_owned(), ADDRESS);
         spares.take("image");
         tokio::time::sleep(CLAIMED_WITHIN).await;
         assert!(!spares.is_taken(&id("box+s1")));

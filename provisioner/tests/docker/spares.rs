@@ -54,6 +54,10 @@ async fn a_claimed_box_is_like_one_that_was_made() {
     assert_eq!(installation.inspect("alice", "{{.Id}}"), container);
     assert!(endpoint.host_key.starts_with(&crate::installation::shown_host_key(&endpoint)));
     looks_like_alices(&installation);
+    // It was told whose it is, and does not listen any more.
+    let told = "journalctl -qu 'boxgate-claim@*' | grep -c Started; \
+                timeout 10 sh -c 'while systemctl -q is-active boxgate-claim.socket; do sleep 0.1; done'; echo $?";
+    assert_eq!(in_box(&installation, told), "1\n0");
     in_box(&installation, "echo mine | tee /home/alice/mark /var/lib/docker/mark /opt/mark");
     assert_eq!(spares(&installation, 1).await, ["box+s2"]);
 

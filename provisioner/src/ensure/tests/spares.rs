@@ -1,5 +1,7 @@
 //! Boxes that live in spare ones.
 
+use rstest::rstest;
+
 use super::*;
 use crate::backend::Ran;
 
@@ -129,14 +131,25 @@ async fn a_claimed_box_is_reset_and_removed_like_any() {
     assert!(setup.fake.world().volumes.contains_key("boxgate.alice.home"));
 }
 
+#[rstest]
 #[tokio::test(start_paused = true)]
-async fn a_user_who_cannot_be_made_is_told_and_tried_again() {
+async fn a_user_who_cannot_be_made_is_told_and_tried_again(#[values(false, true)] deaf: bool) {
     let setup = Setup::new();
+    setup.fake.world().deaf = deaf;
     let ensurer = setup.with_spare().await;
     setup.fake.world().run = Ran { exit_code: 1, output: b"useradd: disk full".to_vec() };
     let error = setup.ensure_with(&ensurer, "alice").await.unwrap_err();
     assert_eq!(error.to_string(), "its user could not be made (exit code 1): useradd: disk full");
     setup.fake.world().run = Ran::default();
+    setup.ensure_with(&ensurer, "alice").await.unwrap();
+    assert!(setup.user_is_made());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engine_makes_the_user_of_a_box_that_does_not_listen() {
+    let setup = Setup::new();
+    setup.fake.world().deaf = true;
+    let ensurer = setup.with_spare().await;
     setup.ensure_with(&ensurer, "alice").await.unwrap();
     assert!(setup.user_is_made());
 }
