@@ -10,6 +10,7 @@ use crate::site::{Peer, Site};
 
 mod boxes;
 mod bulk;
+mod cluster;
 mod crowd;
 mod echo;
 mod forward;
@@ -33,7 +34,7 @@ pub(crate) struct Group {
 }
 
 /// All there are.
-pub(crate) const GROUPS: [Group; 13] = [
+pub(crate) const GROUPS: [Group; 14] = [
     Group {
         name: "login",
         what: "logins that run `true`, with and without spare connections",
@@ -70,6 +71,7 @@ pub(crate) const GROUPS: [Group; 13] = [
         measure: boxes::spare_logins,
     },
     Group { name: "wake", what: "boxes that are woken", measure: boxes::wakes },
+    Group { name: "cluster", what: "Kubernetes clusters in the box", measure: cluster::clusters },
     Group { name: "crowd", what: "many logins at once", measure: crowd::logins },
 ];
 

@@ -64,6 +64,7 @@ pub(crate) struct Plan {
     pub(crate) crowds: usize,
     /// Boxes made, and boxes woken.
     pub(crate) boxes: usize,
+    pub(crate) clusters: usize,
     /// Between two logins: what the last one left to do, such as its end in the box or the next spare connection,
     /// is not the next one's to pay.
     pub(crate) gap: Duration,
@@ -82,6 +83,7 @@ impl Plan {
             requests: reps(usual.requests),
             crowds: reps(usual.crowds),
             boxes: reps(usual.boxes),
+            clusters: reps(usual.clusters),
             held: args.held.map_or(usual.held, usize::from),
             ..usual
         }
@@ -103,6 +105,7 @@ impl Plan {
             crowd: 200,
             crowds: 3,
             boxes: 7,
+            clusters: 3,
             gap: Duration::from_millis(200),
         }
     }
@@ -123,6 +126,7 @@ impl Plan {
             crowd: 10,
             crowds: 1,
             boxes: 1,
+            clusters: 0,
             gap: Duration::from_millis(100),
         }
     }
