@@ -18,6 +18,7 @@ mod first_login;
 mod fleet;
 mod forwarding;
 mod harness;
+mod ides;
 mod keys;
 mod kubernetes;
 mod load;
