@@ -69,19 +69,30 @@ fn until_listening(port: &str) {
     });
 }
 
-/// Everything that comes back from the box comes over WebSockets.
+#[track_caller]
+fn chromium() -> String {
+    let found = Run::shell("command -v chromium google-chrome").finish().text();
+    let needed = "chromium is needed: ./devhost test installs it, or apt-get install chromium";
+    found.lines().next().unwrap_or_else(|| panic!("{needed}")).to_owned()
+}
+
+/// Everything that comes back from the box comes over `WebSockets`: with none of them the script fails.
 #[track_caller]
 fn use_it(url: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("web-ide/use.js");
     let order = json!({
-        "url": url, "chromium": "/usr/bin/chromium",
-        "first": "import os, socket; name = socket.gethostname(); print(f'{name} has {6 * 7}')",
-        "second": "print(name, len('x' * 1_000_000))",
+        "url": url, "chromium": chromium(),
+        "first": "import socket; name = socket.gethostname(); print(f'{name} has {6 * 7}')",
+        "second": "print(name, 'is still known')",
         "typed": "echo typed in $(hostname) | tee typed", "answer": "typed in alice",
     });
     let used =
         Run::new("node").env("NODE_PATH", tools().join("node_modules")).arg(script).arg(order.to_string());
     let saw: Value = serde_json::from_str(&used.within(PATIENCE).ok().text()).unwrap();
-    assert_eq!((&saw["first"], &saw["second"]), (&json!("alice has 42"), &json!("alice 1000000")), "{saw}");
+    assert_eq!(
+        (&saw["first"], &saw["second"]),
+        (&json!("alice has 42"), &json!("alice is still known")),
+        "{saw}"
+    );
     assert!(saw["sockets"].as_u64() >= Some(3), "two kernels' and a terminal's WebSockets: {saw}");
 }
