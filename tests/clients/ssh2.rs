@@ -16,6 +16,7 @@ const CASES: &[(&str, &str)] = &[
     ("refused forward", r#"[2,"(SSH) Channel open failure: Connection refused","lives on\n"]"#),
     ("remote forward", r#"[true,"same 300000",7]"#),
     ("unix forwards", r#"["same 300000","same 300000"]"#),
+    ("open-remote-ssh", r#"["Linux\n",[1,"same 300000"],true,true,[2,"same 300000"]]"#),
     ("agent", r#""256 alice (ED25519)\n""#),
     ("many channels", "[]"),
     ("compression", r#"["same 1200000","same 1200000"]"#),

@@ -8,6 +8,7 @@
 //! terminal.rs ssh on a pseudo-terminal
 //! docker.rs   what Docker has of a place; images made of nothing but busybox
 //! local.rs    on this side of a forward: free ports, a small web server, files to send
+//! cable.rs    a cable to the gateway that can be pulled
 //! run.rs      a command with a time limit, and what came of it
 //! wait.rs     polls with a deadline
 //! ```
@@ -24,6 +25,7 @@
     reason = "a harness fails its story by panicking, and its checks are called for that alone"
 )]
 
+pub mod cable;
 pub mod devhost;
 pub mod docker;
 pub mod local;

@@ -5,7 +5,9 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -102,13 +104,27 @@ impl Run {
 
     /// Leaves it running, with its standard input open.
     #[track_caller]
-    pub fn start(mut self) -> Running {
+    pub fn start(self) -> Running {
+        self.spawn(Stdio::piped(), Stdio::piped())
+    }
+
+    /// Leaves it running, and returns what it has as standard input and output, for a conversation in bytes.
+    #[track_caller]
+    pub fn converse(self) -> (Running, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let input = OwnedFd::from(theirs.try_clone().unwrap());
+        (self.spawn(input.into(), OwnedFd::from(theirs).into()), ours)
+    }
+
+    #[track_caller]
+    fn spawn(mut self, input: Stdio, output: Stdio) -> Running {
         let shown = show(&self.command);
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(input).stdout(output).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|fault| panic!("{shown}: cannot start: {fault}"));
+        let output = child.stdout.take();
         Running {
             stdin: child.stdin.take(),
-            stdout: Capture::of(child.stdout.take().unwrap()),
+            stdout: output.map_or_else(|| Capture::of(io::empty()), Capture::of),
             stderr: Capture::of(child.stderr.take().unwrap()),
             child,
             shown,

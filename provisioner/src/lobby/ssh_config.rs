@@ -9,6 +9,11 @@ use boxgate_config::{DevBoxId, LoginName, PublicName};
 /// What the default box is called where the gateway has an address and no name.
 const NAMELESS: &str = "devbox";
 
+/// Seconds between ssh's questions whether the other side is there; it gives up after three. An IDE tries again at once
+/// when its ssh ends, and nothing else tells it of a connection that died while the laptop slept. These questions do
+/// not keep a box awake.
+const ALIVE_INTERVAL: u32 = 30;
+
 /// A block for each box: her default one, which the first login makes, and `others`.
 pub(super) fn block(
     owner: &LoginName,
@@ -26,6 +31,7 @@ pub(super) fn block(
         if let Some(port) = at.port() {
             let _ok = writeln!(text, "    Port {port}");
         }
+        let _ok = writeln!(text, "    ServerAliveInterval {ALIVE_INTERVAL}");
     }
     text
 }

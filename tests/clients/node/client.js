@@ -3,6 +3,7 @@
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
+const path = require('node:path');
 const { Client } = require('ssh2');
 
 const BULK = 4 << 20;
@@ -81,6 +82,29 @@ async function fetch(path, client, method, ...args) {
     });
   });
   return reply.subarray(reply.indexOf('\r\n\r\n') + 4);
+}
+
+// The script that an IDE gives bash as one word of its command, and what it says under each name.
+const ides = path.join(__dirname, '../../ides');
+async function startServer(client, name) {
+  const read = (file) => fs.readFileSync(path.join(ides, file), 'utf8');
+  const id = crypto.randomBytes(12).toString('hex');
+  const script = `id=${id} name=${name} listen=0\n${read('start.sh').replace('@SERVER@', () => read('server.py'))}`;
+  const { out, errors, code } = await execute(client, `bash -c '${script.replaceAll("'", "'\\''")}'`);
+  const [, result] = out.toString().split(`${id}: start\n`);
+  if (code !== 0 || !result.endsWith(`${id}: end\n`)) throw new Error(`${code}: ${out}${errors}`);
+  return Object.fromEntries(result.split('\n').map((line) => line.split('==')));
+}
+
+// Sends that server a frame through a forward: its pid, and how many frames it has got.
+async function sayToServer(client, port, body) {
+  const stream = await call(client, 'forwardOut', '127.0.0.1', 1, '127.0.0.1', Number(port));
+  const answer = readAll(stream);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(body.length);
+  stream.end(Buffer.concat([length, body]));
+  const reply = await answer;
+  return [reply.readUInt32LE(4), reply.readUInt32LE(8), same(body, reply.subarray(12))];
 }
 
 // Replies with `body` to whatever connects from the server's side.
@@ -182,6 +206,21 @@ const cases = {
     const back = await fetch('/', client, 'openssh_forwardOutStreamLocal', path);
     await call(client, 'openssh_unforwardInStreamLocal', path);
     return [same(body, out), same(body, back)];
+  },
+
+  // As open-remote-ssh does it, VSCodium's extension: twice, as two windows do, then after the connection is cut.
+  'open-remote-ssh': async (client) => {
+    const kernel = (await execute(client, 'uname -s')).out.toString();
+    const [name, body] = [`codium-${site.place}`, crypto.randomBytes(300_000)];
+    const { listeningOn } = await startServer(client, name);
+    const [pid, ...first] = await sayToServer(client, listeningOn, body);
+    const second = await startServer(client, name);
+    client.destroy();
+    const again = await connect();
+    const third = await startServer(again, name);
+    const [samePid, ...last] = await sayToServer(again, third.listeningOn, body);
+    again.end();
+    return [kernel, first, second.listeningOn === listeningOn, pid === samePid, last];
   },
 
   'agent': async () => {
