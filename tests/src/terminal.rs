@@ -33,12 +33,21 @@ impl Terminal {
     /// Opens a window of this size and logs in, with a terminal there too.
     #[track_caller]
     pub fn open(login: &Login, rows: u16, columns: u16) -> Self {
+        Self::open_with(login, &[], rows, columns)
+    }
+
+    /// The same with further options of ssh.
+    #[track_caller]
+    pub fn open_with(login: &Login, options: &[&str], rows: u16, columns: u16) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         let end = || pty.slave.try_clone().unwrap();
         // The terminal becomes ssh's own, so that the kernel tells ssh of a new size.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "ssh"]).args(login.words(["-tt"])).env_remove("SSH_AUTH_SOCK");
+        command
+            .args(["--ctty", "ssh"])
+            .args(login.words([&["-tt"], options].concat()))
+            .env_remove("SSH_AUTH_SOCK");
         let ssh = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let keyboard = File::from(pty.master);
         let screen = Arc::<Mutex<Vec<u8>>>::default();

@@ -1,0 +1,5 @@
+# The box's own locale, for whoever's ssh sends none.
+if [ -z "${LANG:-}" ] && [ -r /etc/default/locale ]; then
+    . /etc/default/locale
+    export LANG
+fi
