@@ -57,7 +57,7 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
     let alice = devhost.login("alice");
     let (desk, train) = (Agent::start(&devhost, "desk"), Agent::start(&devhost, "train"));
     let mut window = Terminal::open_with(&alice, &["-o", &desk.forwarded()], 24, 80);
-    window.type_keys("ssh-add -l >shell; tmux new -s work\n");
+    window.type_keys("ssh-add -l >shell.new; mv shell.new shell; tmux new -s work\n");
     assert!(content(&alice, "shell").contains(&desk.fingerprint));
     until("tmux", LIMIT, || {
         alice.ssh("tmux has-session -t work").finish().succeeded().then_some(()).ok_or(String::new())
@@ -104,7 +104,7 @@ fn every_session_has_its_runtime_directory() {
     let mut sftp = alice.ssh_with(["-s"], "sftp").start();
     sftp.write("\0\0\0\x05\x01\0\0\0\x03");
     sftp.expect_stdout("\x02\0\0\0\x03");
-    let look = "tr '\\0' '\\n' </proc/$(pgrep -n sftp-server)/environ | grep XDG_RUNTIME_DIR";
+    let look = "sudo cat /proc/$(pgrep -n sftp-server)/environ | tr '\\0' '\\n' | grep XDG_RUNTIME_DIR";
     alice.ssh(look).ok().stdout_is("XDG_RUNTIME_DIR=/run/user/1000\n");
 }
 

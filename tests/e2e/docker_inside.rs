@@ -19,11 +19,13 @@ services:
   web:
     build: web
     restart: unless-stopped
+    stop_signal: KILL
     ports: ["127.0.0.1:18080:8080"]
     depends_on: [store]
   store:
     image: tiny
     restart: unless-stopped
+    stop_signal: KILL
     command: [/bin/busybox, httpd, -f, -p, "8080", -h, /data]
     volumes: ["data:/data"]
     depends_on: {worker: {condition: service_completed_successfully}}

@@ -110,7 +110,7 @@ fn what_goes_wrong_is_said_at_a_terminal_and_nowhere_else() {
         &alice,
         "Dotfiles: its install.sh ended with exit code 3; see ~/.local/state/boxgate/dotfiles.log",
     );
-    alice.ssh("cat .local/state/boxgate/dotfiles.log").ok().stdout_has("I cannot\n");
+    alice.ssh("cat .local/state/boxgate/dotfiles.log").ok().stdout_has("\nI cannot");
 
     expect_state(&bob, &format!("failed: {nowhere} cannot be fetched\n"));
     expect_message(&bob, &format!("Dotfiles: {nowhere} cannot be fetched; see"));
