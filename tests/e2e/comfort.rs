@@ -30,7 +30,7 @@ impl Agent {
     }
 
     fn forwarded(&self) -> String {
-        format!("ForwardAgent={}", self.socket.display())
+        format!("IdentityAgent={}", self.socket.display())
     }
 }
 
@@ -56,7 +56,7 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
     let devhost = Devhost::start(&["alice"]);
     let alice = devhost.login("alice");
     let (desk, train) = (Agent::start(&devhost, "desk"), Agent::start(&devhost, "train"));
-    let mut window = Terminal::open_with(&alice, &["-o", &desk.forwarded()], 24, 80);
+    let mut window = Terminal::open_with(&alice, &["-A", "-o", &desk.forwarded()], 24, 80);
     window.type_keys("ssh-add -l >shell.new; mv shell.new shell; tmux new -s work\n");
     assert!(content(&alice, "shell").contains(&desk.fingerprint));
     until("tmux", LIMIT, || {
@@ -73,7 +73,7 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
     let alone = agent_in_tmux(&alice, "alone");
     assert!(alone.contains("rror") && !alone.contains("SHA256"), "{alone}");
 
-    let mut window = Terminal::open_with(&alice, &["-o", &train.forwarded()], 24, 80);
+    let mut window = Terminal::open_with(&alice, &["-A", "-o", &train.forwarded()], 24, 80);
     window.type_keys("tmux attach\n");
     assert_eq!(
         until("tmux", LIMIT, || {
@@ -83,7 +83,7 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
         true
     );
     // Others keep theirs, and the newest that is there answers in tmux.
-    let mut beside = alice.ssh_with(["-o", &desk.forwarded()], "ssh-add -l; cat; ssh-add -l").start();
+    let mut beside = alice.ssh_with(["-A", "-o", &desk.forwarded()], "ssh-add -l; cat; ssh-add -l").start();
     beside.expect_stdout(&desk.fingerprint);
     assert!(agent_in_tmux(&alice, "newest").contains(&desk.fingerprint));
     beside.finish_within(LIMIT).code(0).stdout_has(&desk.fingerprint);
@@ -129,6 +129,19 @@ fn locales_pass_and_unknown_ones_warn_nobody() {
     }
     // Without any, the box's own.
     alice.ssh(look).ok().stdout_is("C.UTF-8,\nperl\nUTF-8\n1\n").stderr_is("");
+}
+
+#[test]
+#[ignore = "needs Docker: ./devhost test runs it"]
+fn what_a_box_lacks_its_owner_gives_it() {
+    let devhost = Devhost::shared();
+    let alice = devhost.login("alice");
+    let look = "LC_ALL=fr_FR.UTF-8 date --date=2026-03-01 +%B";
+    alice.ssh(look).ok().stdout_is("March\n").stderr_is("");
+    alice.ssh("sudo localedef -i fr_FR -f UTF-8 fr_FR.UTF-8").ok();
+    alice.ssh(look).ok().stdout_is("mars\n");
+    let hour = "export TZ=Europe/Berlin; date --date=2026-07-01T12:00Z +%H";
+    alice.ssh(hour).ok().stdout_is("14\n");
 }
 
 #[test]

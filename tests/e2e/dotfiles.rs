@@ -115,8 +115,8 @@ fn what_goes_wrong_is_said_at_a_terminal_and_nowhere_else() {
     expect_state(&bob, &format!("failed: {nowhere} cannot be fetched\n"));
     expect_message(&bob, &format!("Dotfiles: {nowhere} cannot be fetched; see"));
     // A server that never answers is not waited for, and one that does is believed.
-    let mut silent = bob.ssh("exec nc -v -l -k 127.0.0.1 8443").start();
-    silent.expect_stderr("istening");
+    let mut silent = bob.ssh_with(["-tt"], "exec nc -v -l -k 127.0.0.1 8443").start();
+    silent.expect_stdout("istening");
     let again = bob.ssh("BOXGATE_FETCH_SECONDS=2 /usr/lib/boxgate/dotfiles").finish();
     again.code(1).stderr_has("cannot be fetched").took_at_most(Duration::from_secs(15));
     drop(silent);

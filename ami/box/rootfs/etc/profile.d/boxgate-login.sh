@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The shell that somebody who logs in at a terminal finds again, and what she is told, a line each. Not for commands, for
 # copies, for a window of tmux, nor for a terminal in an IDE: their terminal is not the one that sshd made.
 case $-:${SSH_TTY:-} in
