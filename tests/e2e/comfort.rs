@@ -14,19 +14,19 @@ const AGENT_IN_TMUX: &str = "tmux send-keys -t work 'ssh-add -l >$NAME.new 2>&1;
 struct Agent {
     socket: PathBuf,
     fingerprint: String,
-    _agent: Running,
+    _process: Running,
 }
 
 impl Agent {
     fn start(devhost: &Devhost, name: &str) -> Self {
         let (socket, key) =
             (devhost.directory().join(format!("{name}.sock")), devhost.directory().join(name));
-        let agent = Run::new("ssh-agent").arg("-D").arg("-a").arg(&socket).start();
+        let process = Run::new("ssh-agent").arg("-D").arg("-a").arg(&socket).start();
         until("the agent", LIMIT, || socket.exists().then_some(()).ok_or("no socket".to_owned()));
         boxgate_tests::devhost::make_key(&key);
         Run::new("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket).ok();
         let listed = Run::new("ssh-keygen").arg("-lf").arg(&key).ok().text();
-        Self { socket, fingerprint: listed.split(' ').nth(1).unwrap().to_owned(), _agent: agent }
+        Self { socket, fingerprint: listed.split(' ').nth(1).unwrap().to_owned(), _process: process }
     }
 
     fn forwarded(&self) -> String {
@@ -75,13 +75,11 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
 
     let mut window = Terminal::open_with(&alice, &["-A", "-o", &train.forwarded()], 24, 80);
     window.type_keys("tmux attach\n");
-    assert_eq!(
-        until("tmux", LIMIT, || {
-            let found = agent_in_tmux(&alice, "again");
-            if found.contains("SHA256") { Ok(found.contains(&train.fingerprint)) } else { Err(found) }
-        }),
-        true
-    );
+    let found = until("an agent in tmux", LIMIT, || {
+        let found = agent_in_tmux(&alice, "again");
+        if found.contains("SHA256") { Ok(found) } else { Err(found) }
+    });
+    assert!(found.contains(&train.fingerprint), "{found}");
     // Others keep theirs, and the newest that is there answers in tmux.
     let mut beside = alice.ssh_with(["-A", "-o", &desk.forwarded()], "ssh-add -l; cat; ssh-add -l").start();
     beside.expect_stdout(&desk.fingerprint);
