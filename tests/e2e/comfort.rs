@@ -80,6 +80,9 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
         if found.contains("SHA256") { Ok(found) } else { Err(found) }
     });
     assert!(found.contains(&train.fingerprint), "{found}");
+    // So does whatever else asks at the path that stays.
+    let elsewhere = "SSH_AUTH_SOCK=$XDG_RUNTIME_DIR/boxgate-agent.sock ssh-add -l";
+    alice.ssh(elsewhere).ok().stdout_has(&train.fingerprint);
     // Others keep theirs, and the newest that is there answers in tmux.
     let mut beside = alice.ssh_with(["-A", "-o", &desk.forwarded()], "ssh-add -l; cat; ssh-add -l").start();
     beside.expect_stdout(&desk.fingerprint);
@@ -173,10 +176,20 @@ fn time_zone_and_locale_are_the_operators_and_follow_the_configuration() {
 
 #[test]
 #[ignore = "needs Docker: ./devhost test runs it"]
+fn what_an_image_does_not_know_is_told_and_in_nobodys_way() {
+    let devhost = Setup::of(&["alice"]).set("box.locale", "\"xx_YY.UTF-8\"").start();
+    let alice = devhost.login("alice");
+    alice.ssh("echo $LANG").ok().stdout_is("C.UTF-8\n").stderr_is("");
+    devhost.boxgate(&["logs", "alice"]).ok().stdout_has("does not know xx_YY.UTF-8");
+}
+
+#[test]
+#[ignore = "needs Docker: ./devhost test runs it"]
 fn a_spare_box_becomes_hers_with_her_settings() {
     let devhost = Setup::of(&["alice"])
         .set("provisioner.spare_boxes", "1")
         .set("box.timezone", "\"Europe/Berlin\"")
+        .set("box.registry_mirrors", "[\"https://mirror.example.org\"]")
         .start();
     until("a spare", LIMIT * 3, || {
         let listed = devhost.boxgate(&["ls", "--quick"]).ok().text();
@@ -188,6 +201,10 @@ fn a_spare_box_becomes_hers_with_her_settings() {
     until("the time zone", LIMIT, || {
         let zone = alice.ssh("cat /etc/timezone").ok().text();
         if zone == "Europe/Berlin" { Ok(()) } else { Err(zone) }
+    });
+    until("the mirror", LIMIT, || {
+        let mirrors = alice.ssh("docker info --format '{{.RegistryConfig.Mirrors}}'").ok().text();
+        if mirrors == "[https://mirror.example.org/]" { Ok(()) } else { Err(mirrors) }
     });
 }
 

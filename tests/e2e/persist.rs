@@ -94,12 +94,31 @@ fn who_comes_while_somebody_is_there_gets_a_shell_of_her_own() {
 
 #[test]
 #[ignore = "needs Docker: ./devhost test runs it"]
+fn a_shell_is_taken_from_a_connection_that_nobody_knows_to_be_lost() {
+    let devhost = start();
+    let alice = devhost.login("alice");
+    let mut lost = Terminal::open(&alice, 24, 80);
+    let pid = ask(&alice, &mut lost, "$$");
+    let mut window = Terminal::open_command(&alice, "/usr/lib/boxgate/persist take", 24, 80);
+    assert_eq!(ask(&alice, &mut window, "$$"), pid);
+    lost.exit_code();
+    window.type_keys("exit 3\n");
+    assert_eq!(window.exit_code(), Some(3));
+    expect_left(&alice, 0);
+}
+
+#[test]
+#[ignore = "needs Docker: ./devhost test runs it"]
 fn commands_copies_and_scripts_are_as_without_it() {
     let devhost = start();
     let alice = devhost.login("alice");
     alice.ssh("echo ${BOXGATE_PERSIST-none}").ok().stdout_is("none\n").stderr_is("");
     alice.ssh_with(["-tt"], "echo ${BOXGATE_PERSIST-none}; bash -lic 'tty' ").ok().stdout_has("none\r\n");
     alice.ssh_only(["-T"]).input("echo ${BOXGATE_PERSIST-none}\n").ok().stdout_is("none\n");
+    // Not even a box in which nothing can persist keeps anybody out.
+    alice.ssh("mkdir $XDG_RUNTIME_DIR/boxgate-shells; sudo mount -t tmpfs -o ro none $XDG_RUNTIME_DIR/boxgate-shells").ok();
+    let mut window = Terminal::open(&alice, 24, 80);
+    assert_eq!(ask(&alice, &mut window, "$BOXGATE_PERSIST"), "none");
     alice.sftp("ls /etc/boxgate/persist\n").ok().stdout_has("/etc/boxgate/persist");
     expect_left(&alice, 0);
 }

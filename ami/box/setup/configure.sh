@@ -32,7 +32,7 @@ echo 'LANG=C.UTF-8' >/etc/default/locale
 sh /tmp/setup/locales.sh
 # What PAM sets, sshd puts over what the client sent. The default is for whose client sent nothing, so the shells set it:
 # bash reads this file for commands, too, before it finds that it is not interactive.
-sed -i '/envfile=\/etc\/default\/locale/d' /etc/pam.d/sshd
+sed -i 's| envfile=/etc/default/locale||' /etc/pam.d/sshd
 sed -i '1i . /etc/profile.d/boxgate-locale.sh' /etc/bash.bashrc
 
 # Show git's branch in the distribution's own prompt: insert it before the `\$ ` of
