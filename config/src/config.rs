@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     AddressPatterns, AuthorizedKey, BoxSettings, DevBoxName, Egress, Faults, InstanceName, KeyUrl, LoadError,
-    LoginName, Overrides, PublicName, raw, validate,
+    LoginName, Overrides, PublicName, RegistryMirror, raw, validate,
 };
 
 /// All of `boxgate.toml`. Each program reads the whole file, so that both agree on what it says.
@@ -135,6 +135,8 @@ pub struct DevBoxConfig {
     pub settings: BoxSettings,
     /// What boxes may connect to.
     pub egress: Egress,
+    /// Where the Docker in a box asks for Docker Hub's images first.
+    pub registry_mirrors: Vec<RegistryMirror>,
     /// From start to sshd's answer; a box that takes longer has failed to boot.
     pub boot_timeout: Duration,
     /// Login shell of the box's user.

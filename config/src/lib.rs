@@ -10,6 +10,7 @@
 //! names its line and says what to write instead.
 
 mod addresses;
+mod comfort;
 mod config;
 mod egress;
 mod fault;
@@ -18,10 +19,12 @@ mod keys;
 mod names;
 mod public_name;
 mod raw;
+mod registry_mirror;
 mod settings;
 mod validate;
 
 pub use addresses::{AddressError, AddressPatterns};
+pub use comfort::{Comfort, ComfortError, Dotfiles, DotfilesUrl, Locale, TimeZone};
 pub use config::{
     Config, DevBoxConfig, FirewallSwitch, GatewayConfig, Group, PenaltyConfig, ProvisionerConfig, Runtime,
     Startups, User,
@@ -34,6 +37,7 @@ pub use keys::{
 };
 pub use names::{DevBoxId, DevBoxName, InstanceName, LOBBY, LoginName, NameError};
 pub use public_name::{PublicName, PublicNameError};
+pub use registry_mirror::{RegistryMirror, RegistryMirrorError};
 pub use settings::{BoxLimits, BoxSettings, Cluster, IdleStop, Overrides};
 
 /// The example that documents every setting; a test keeps it parseable.

@@ -110,6 +110,11 @@ pub(crate) struct DevBox {
     pub(crate) idle_stop: Option<Field<String>>,
     pub(crate) max_boxes: Option<Field<i64>>,
     pub(crate) cluster: Option<Field<String>>,
+    pub(crate) timezone: Option<Field<String>>,
+    pub(crate) locale: Option<Field<String>>,
+    pub(crate) dotfiles: Option<Field<String>>,
+    pub(crate) persist: Option<Field<bool>>,
+    pub(crate) registry_mirrors: Option<Field<Vec<String>>>,
     pub(crate) egress: Option<Field<Vec<String>>>,
 }
 
@@ -124,6 +129,10 @@ pub(crate) struct Override {
     pub(crate) idle_stop: Option<Field<String>>,
     pub(crate) max_boxes: Option<Field<i64>>,
     pub(crate) cluster: Option<Field<String>>,
+    pub(crate) timezone: Option<Field<String>>,
+    pub(crate) locale: Option<Field<String>>,
+    pub(crate) dotfiles: Option<Field<String>>,
+    pub(crate) persist: Option<Field<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

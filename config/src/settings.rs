@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::{Config, DevBoxId, LoginName};
+use crate::{Comfort, Config, DevBoxId, LoginName};
 
 /// What a box is made from, what it may use and how long it may idle.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,7 @@ pub struct BoxSettings {
     /// Boxes that its owner may have, her default one among them.
     pub max_boxes: usize,
     pub cluster: Cluster,
+    pub comfort: Comfort,
 }
 
 /// Limits of one box.
@@ -47,6 +48,7 @@ pub struct Overrides {
     pub idle_stop: Option<IdleStop>,
     pub max_boxes: Option<usize>,
     pub cluster: Option<Cluster>,
+    pub comfort: Comfort,
 }
 
 /// When a box that idles is stopped.
@@ -104,6 +106,7 @@ impl BoxSettings {
             idle_stop: by.idle_stop.unwrap_or(self.idle_stop),
             max_boxes: by.max_boxes.unwrap_or(self.max_boxes),
             cluster: by.cluster.unwrap_or(self.cluster),
+            comfort: self.comfort.overridden(&by.comfort),
         }
     }
 }
@@ -155,11 +158,13 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::Dotfiles;
 
     const TEXT: &str = r#"
 [box]
 memory = "4GiB"
 cpus = 2
+timezone = "Europe/Berlin"
 idle_stop = "8h"
 
 [groups.data]
@@ -168,6 +173,7 @@ members = ["alice", "carol"]
 memory = "16GiB"
 max_boxes = 9
 cluster = "on-first-login"
+dotfiles = "https://example.org/data.git"
 
 [users.alice.box]
 memory = "8GiB"
@@ -176,6 +182,8 @@ idle_stop = "never"
 memory = "1GiB"
 image = "web:1"
 cluster = "never"
+timezone = "UTC"
+dotfiles = "none"
 "#;
 
     #[rstest]
@@ -212,5 +220,24 @@ cluster = "never"
     fn whose_box_gets_a_cluster(#[case] id: &str, #[case] expected: Cluster) {
         let config = Config::parse(Path::new("test.toml"), TEXT).unwrap();
         assert_eq!(config.settings(&DevBoxId::parse(id).unwrap()).cluster, expected);
+    }
+
+    #[rstest]
+    #[case("bob", "Europe/Berlin", None)]
+    #[case("alice", "Europe/Berlin", Some("https://example.org/data.git"))]
+    #[case("alice+web", "UTC", None)]
+    fn whose_box_has_which_zone_and_dotfiles(
+        #[case] id: &str,
+        #[case] timezone: &str,
+        #[case] dotfiles: Option<&str>,
+    ) {
+        let config = Config::parse(Path::new("test.toml"), TEXT).unwrap();
+        let comfort = config.settings(&DevBoxId::parse(id).unwrap()).comfort;
+        assert_eq!(comfort.timezone.unwrap().to_string(), timezone);
+        let from = match comfort.dotfiles {
+            Some(Dotfiles::From(url)) => Some(url.to_string()),
+            Some(Dotfiles::None) | None => None,
+        };
+        assert_eq!(from.as_deref(), dotfiles);
     }
 }

@@ -199,3 +199,22 @@ fn the_lobbys_socket_is_beside_the_other() {
     assert_eq!(config(""), Path::new("/run/boxgate/lobby.sock"));
     assert_eq!(config("provisioner.socket = \"/srv/p.sock\""), Path::new("/srv/lobby.sock"));
 }
+
+#[test]
+fn faults_of_comfort_settings() {
+    insta::assert_snapshot!(faults(
+        r#"
+[box]
+timezone = "Europe/Berln"
+locale = "german"
+dotfiles = "git@example.org:alice/dotfiles"
+persist = "yes"
+registry_mirrors = ["https://mirror.example.org", "https://mirror.example.org/v2"]
+
+[users.alice.box]
+timezone = "UTC"
+dotfiles = "none"
+locale = "de_DE"
+"#
+    ));
+}

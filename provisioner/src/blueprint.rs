@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use boxgate_config::{BoxLimits, Cluster, Config, DevBoxId, InstanceName, Runtime};
+use boxgate_config::{BoxLimits, Cluster, Comfort, Config, DevBoxId, InstanceName, RegistryMirror, Runtime};
 use ipnet::Ipv4Net;
 
 use crate::objects::{self, Labels, Names};
@@ -36,6 +36,10 @@ pub struct Blueprint {
     pub user: BoxUser,
     /// When the box gets a Kubernetes cluster, which it sees to itself.
     pub cluster: Cluster,
+    /// What the box's own units see to, as for the cluster.
+    pub comfort: Comfort,
+    /// Where its Docker asks for Docker Hub's images first.
+    pub registry_mirrors: Vec<RegistryMirror>,
 }
 
 /// The Unix user of a box, as `box.json` tells it to the box.
@@ -67,6 +71,8 @@ impl Blueprint {
             user: BoxUser { name: id.owner.to_string(), uid: UID, shell: devbox.shell.clone() },
             spare: None,
             cluster: settings.cluster,
+            comfort: settings.comfort,
+            registry_mirrors: devbox.registry_mirrors.clone(),
             id,
         }
     }

@@ -1,5 +1,6 @@
-//! The directory of a box that is bound read-only to its `/etc/boxgate`: host key, the gateway's CA, and
-//! `box.json`. Its files appear whole or not at all, and what is right already is left alone.
+//! The directory of a box that is bound read-only to its `/etc/boxgate`: host key, the gateway's CA, `box.json`, and
+//! a file for each setting that the box's own units look for. Its files appear whole or not at all, and what is right
+//! already is left alone.
 //!
 //! The host key is made once and stays for as long as the directory does, so that a box made anew is still
 //! the same machine to whoever pinned its key. Functions here block; they touch a handful of small files.
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use boxgate_config::Dotfiles;
 use serde::Serialize;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 
@@ -83,6 +85,10 @@ pub fn write(devbox: &Blueprint, user_ca: Option<&UserCa>) -> Result<String, Err
     if let Some(UserCa(line)) = user_ca {
         put(directory, USER_CA, format!("{line}\n").as_bytes(), 0o644)?;
     }
+    for (name, setting) in settings(devbox) {
+        put_setting(directory, name, setting)?;
+    }
+    // Last: a box whose description is new finds everything else in place.
     put(directory, DESCRIPTION, &describe(devbox)?, 0o644)?;
     Ok(host_key)
 }
@@ -98,6 +104,36 @@ fn describe(devbox: &Blueprint) -> serde_json::Result<Vec<u8>> {
         hostname: &devbox.hostname,
         cluster: devbox.cluster.name(),
     })
+}
+
+/// What the box's units do is what these files say, one value a line. There is none for what is not set, so that a box
+/// starts nothing for it; nor in a spare, which is nobody's yet.
+fn settings(devbox: &Blueprint) -> [(&'static str, Option<String>); 5] {
+    let comfort = &devbox.comfort;
+    let dotfiles = match &comfort.dotfiles {
+        Some(Dotfiles::From(url)) => Some(url.to_string()),
+        Some(Dotfiles::None) | None => None,
+    };
+    let mirrors: Vec<_> = devbox.registry_mirrors.iter().map(ToString::to_string).collect();
+    let all = [
+        ("timezone", comfort.timezone.as_ref().map(ToString::to_string)),
+        ("locale", comfort.locale.as_ref().map(ToString::to_string)),
+        ("dotfiles", dotfiles),
+        ("persist", (comfort.persist == Some(true)).then(|| "true".to_owned())),
+        ("registry_mirrors", (!mirrors.is_empty()).then(|| mirrors.join("\n"))),
+    ];
+    all.map(|(name, value)| (name, value.filter(|_| !devbox.id.is_spare())))
+}
+
+fn put_setting(directory: &Path, name: &str, value: Option<String>) -> Result<(), Error> {
+    if let Some(value) = value {
+        return put(directory, name, format!("{value}\n").as_bytes(), 0o644);
+    }
+    let path = directory.join(name);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { path, source }),
+        _ => Ok(()),
+    }
 }
 
 fn make_directories(directory: &Path) -> Result<(), Error> {

@@ -29,6 +29,11 @@ visudo -c >/dev/null
 echo 'en_US.UTF-8 UTF-8' >>/etc/locale.gen
 locale-gen >/dev/null
 echo 'LANG=C.UTF-8' >/etc/default/locale
+sh /tmp/setup/locales.sh
+# What PAM sets, sshd puts over what the client sent. The default is for whose client sent nothing, so the shells set it:
+# bash reads this file for commands, too, before it finds that it is not interactive.
+sed -i 's| envfile=/etc/default/locale||' /etc/pam.d/sshd
+sed -i '1i . /etc/profile.d/boxgate-locale.sh' /etc/bash.bashrc
 
 # Show git's branch in the distribution's own prompt: insert it before the `\$ ` of
 # each PS1 line, both for root and for new homes.
@@ -77,7 +82,8 @@ rm -f /etc/boxgate/*
 
 systemctl set-default multi-user.target
 systemctl enable boxgate-user.service ssh.service docker.socket boxgate-docker.timer \
-    boxgate-cluster.service
+    boxgate-cluster.service boxgate-settings.service boxgate-locale.service
+systemctl --global enable boxgate-agent.socket boxgate-dotfiles.service
 # The timer and the socket start them.
 systemctl disable docker.service containerd.service
 

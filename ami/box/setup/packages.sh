@@ -33,7 +33,7 @@ packages='systemd systemd-sysv dbus dbus-user-session libpam-systemd sudo adduse
 # Docker. The recommended cgroupfs-mount would fight systemd over /sys/fs/cgroup.
 packages="$packages docker.io"
 # What people work with.
-packages="$packages bash-completion build-essential pkg-config git curl wget gnupg jq
+packages="$packages bash-completion build-essential pkg-config git curl wget gnupg jq dtach
     python3 python3-venv python3-pip vim nano less tmux rsync zip unzip xz-utils bzip2
     file man-db manpages manpages-dev zstd"
 

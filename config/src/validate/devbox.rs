@@ -7,7 +7,8 @@ use bytesize::ByteSize;
 use super::Check;
 use crate::raw::{self, Field, Number};
 use crate::{
-    BoxLimits, BoxSettings, Cluster, DestinationError, DevBoxConfig, Egress, IdleStop, Overrides, Runtime,
+    BoxLimits, BoxSettings, Cluster, Comfort, DestinationError, DevBoxConfig, Dotfiles, DotfilesUrl, Egress,
+    IdleStop, Locale, Overrides, RegistryMirror, RegistryMirrorError, Runtime, TimeZone,
 };
 
 /// Below this neither systemd nor an inner Docker engine starts.
@@ -50,12 +51,19 @@ pub(super) fn devbox(raw: &raw::DevBox, check: &mut Check<'_>) -> DevBoxConfig {
         idle_stop: read.idle_stop(raw.idle_stop.as_ref()).unwrap_or(IdleStop::After(IDLE_STOP)),
         max_boxes: read.max_boxes(raw.max_boxes.as_ref()).unwrap_or(3),
         cluster: read.cluster(raw.cluster.as_ref()).unwrap_or(Cluster::OnDemand),
+        comfort: Comfort {
+            timezone: read.timezone(raw.timezone.as_ref()),
+            locale: read.locale(raw.locale.as_ref()),
+            dotfiles: read.dotfiles(raw.dotfiles.as_ref()),
+            persist: read.persist(raw.persist.as_ref()).or(Some(false)),
+        },
     };
     DevBoxConfig {
         runtime,
         new_on_login: check.flag("box.new_on_login", raw.new_on_login.as_ref(), true),
         settings,
         egress: egress(raw, check),
+        registry_mirrors: registry_mirrors(raw, check),
         boot_timeout: check.duration("box.boot_timeout", raw.boot_timeout.as_ref(), Duration::from_secs(60)),
         shell: check.path("box.shell", raw.shell.as_ref(), "/bin/bash"),
     }
@@ -75,6 +83,21 @@ fn egress(raw: &raw::DevBox, check: &mut Check<'_>) -> Egress {
     )
 }
 
+fn registry_mirrors(raw: &raw::DevBox, check: &mut Check<'_>) -> Vec<RegistryMirror> {
+    check.read(
+        "box.registry_mirrors",
+        raw.registry_mirrors.as_ref(),
+        Vec::new(),
+        "write URLs of a scheme, a host and perhaps a port, for example [\"https://mirror.example.org\"]",
+        |items| {
+            let parse = |item: &String| {
+                RegistryMirror::parse(item).map_err(|fault: RegistryMirrorError| format!("{item:?} {fault}"))
+            };
+            items.iter().map(parse).collect()
+        },
+    )
+}
+
 /// What `table`, such as `users.alice.box`, has otherwise than `[box]`.
 pub(super) fn overrides(table: &str, raw: &raw::Override, check: &mut Check<'_>) -> Overrides {
     let mut read = Reader { table, check };
@@ -87,6 +110,12 @@ pub(super) fn overrides(table: &str, raw: &raw::Override, check: &mut Check<'_>)
         idle_stop: read.idle_stop(raw.idle_stop.as_ref()),
         max_boxes: read.max_boxes(raw.max_boxes.as_ref()),
         cluster: read.cluster(raw.cluster.as_ref()),
+        comfort: Comfort {
+            timezone: read.timezone(raw.timezone.as_ref()),
+            locale: read.locale(raw.locale.as_ref()),
+            dotfiles: read.dotfiles(raw.dotfiles.as_ref()),
+            persist: read.persist(raw.persist.as_ref()),
+        },
     }
 }
 
@@ -165,6 +194,34 @@ impl Reader<'_, '_> {
             let found = ALL.into_iter().find(|cluster| cluster.name() == text);
             found.ok_or_else(|| format!("{text:?} is no time to make a cluster"))
         })
+    }
+
+    fn timezone(&mut self, field: Option<&Field<String>>) -> Option<TimeZone> {
+        let remedy = "write a name of the IANA time zone database, for example \"Europe/Berlin\" or \"UTC\"";
+        self.read("timezone", field, remedy, |text| {
+            TimeZone::parse(&text).map_err(|fault| format!("{text:?} {fault}"))
+        })
+    }
+
+    fn locale(&mut self, field: Option<&Field<String>>) -> Option<Locale> {
+        let remedy = "write a locale with UTF-8, for example \"de_DE.UTF-8\" or \"C.UTF-8\"";
+        self.read("locale", field, remedy, |text| {
+            Locale::parse(&text).map_err(|fault| format!("{text:?} {fault}"))
+        })
+    }
+
+    fn dotfiles(&mut self, field: Option<&Field<String>>) -> Option<Dotfiles> {
+        let remedy = "write the URL of a git repository, for example \"https://git.example.org/dotfiles.git\", \
+                      \"file:///DIRECTORY\" for one in the box image, or \"none\"";
+        self.read("dotfiles", field, remedy, |text| match DotfilesUrl::parse(&text) {
+            _ if text == "none" => Ok(Dotfiles::None),
+            Ok(url) => Ok(Dotfiles::From(url)),
+            Err(fault) => Err(format!("{text:?} {fault}")),
+        })
+    }
+
+    fn persist(&mut self, field: Option<&Field<bool>>) -> Option<bool> {
+        self.read("persist", field, "write true or false", Ok)
     }
 }
 

@@ -43,6 +43,38 @@ fn files_and_their_modes() {
 }
 
 #[test]
+fn there_is_a_file_for_each_setting_that_is_set() {
+    let state = TempDir::new().unwrap();
+    let text = "[box]\ntimezone = \"Europe/Berlin\"\nlocale = \"de_DE.UTF-8\"\npersist = true\n\
+                dotfiles = \"file:///usr/share/dotfiles\"\n\
+                registry_mirrors = [\"https://one.example.org\", \"http://10.0.0.7:5000\"]\n";
+    let mut config = boxgate_config::Config::parse(Path::new("test.toml"), text).unwrap();
+    config.provisioner.state_dir = state.path().join("state");
+    let set = Blueprint::new(&config, DevBoxId::parse("alice").unwrap());
+    let ca = UserCa::parse(CA).unwrap();
+    let read = |name: &str| fs::read_to_string(set.files.join(name)).ok();
+    write(&set, Some(&ca)).unwrap();
+    let expected = [
+        ("timezone", "Europe/Berlin\n"),
+        ("locale", "de_DE.UTF-8\n"),
+        ("persist", "true\n"),
+        ("dotfiles", "file:///usr/share/dotfiles\n"),
+        ("registry_mirrors", "https://one.example.org\nhttp://10.0.0.7:5000\n"),
+    ];
+    for (name, content) in expected {
+        assert_eq!(read(name).as_deref(), Some(content), "{name}");
+    }
+
+    // What is set no more is gone.
+    write(&blueprint(&state, "alice"), Some(&ca)).unwrap();
+    assert_eq!(expected.map(|(name, _)| read(name)), [const { None }; 5]);
+
+    let spare = Blueprint::new(&config, DevBoxId::parse("box+s1").unwrap());
+    write(&spare, Some(&ca)).unwrap();
+    assert!(spare.files.join(DESCRIPTION).exists() && !spare.files.join("timezone").exists());
+}
+
+#[test]
 fn a_second_run_changes_nothing() {
     let state = TempDir::new().unwrap();
     let devbox = blueprint(&state, "alice");
