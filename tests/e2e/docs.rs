@@ -1,4 +1,4 @@
-//! What `docs/ides.md` says is done, word by word: its commands run, its configuration logs in.
+//! What the pages in `docs/` say is done, word by word: their commands run, their configuration logs in.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use boxgate_tests::{Devhost, Login, Run, Setup};
 
-const IDES: &str = include_str!("../../docs/ides.md");
+mod developers;
+
+pub(crate) const IDES: &str = include_str!("../../docs/ides.md");
 /// The section that `web_ide.rs` does.
 pub(crate) const BROWSER: &str = "In the browser";
 /// How the text calls the host; the lobby's answer must be the text's.
@@ -20,11 +22,11 @@ pub(crate) struct Block {
     pub text: &'static str,
 }
 
-/// The blocks of a section; the text before the first heading is the section "IDEs".
+/// The blocks of a section of a page; the text before the first heading is the section of the page's title.
 #[track_caller]
-pub(crate) fn blocks(section: &str) -> Vec<Block> {
-    let part = IDES.split("\n## ").find(|part| part.trim_start_matches("# ").starts_with(section));
-    let part = part.unwrap_or_else(|| panic!("docs/ides.md has no section {section}"));
+pub(crate) fn blocks(page: &'static str, section: &str) -> Vec<Block> {
+    let part = page.split("\n## ").find(|part| part.trim_start_matches("# ").starts_with(section));
+    let part = part.unwrap_or_else(|| panic!("there is no section {section}"));
     let fenced = part.split("\n```").skip(1).step_by(2);
     fenced.map(|block| block.split_once('\n').unwrap()).map(|(kind, text)| Block { kind, text }).collect()
 }
@@ -83,7 +85,7 @@ fn what_the_page_on_ides_says() {
     devhost.login_with_key_of("box", "alice").ssh("new web").within(Duration::from_secs(60)).ok();
     let laptop = Laptop::new(&devhost, &alice);
 
-    let top = blocks("IDEs");
+    let top = blocks(IDES, "IDEs");
     let [commands, entry, agent] = &top[..] else { panic!("other blocks than expected: {top:?}") };
     assert_eq!([commands.kind, entry.kind, agent.kind], ["sh", "sshconfig", "sshconfig"]);
     laptop.types(commands.text).ok().stdout_is("");
@@ -110,6 +112,6 @@ fn what_the_page_on_ides_says() {
 
 #[test]
 fn no_block_of_the_page_is_without_a_test() {
-    let done = blocks("IDEs").len() + blocks(BROWSER).len();
+    let done = blocks(IDES, "IDEs").len() + blocks(IDES, BROWSER).len();
     assert_eq!(done, IDES.matches("\n```").count() / 2, "blocks that a story does, and blocks of the page");
 }

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Runs a web server in alice's box, which serves `body` as `/body`.
 #[track_caller]
-fn serve_in_box(alice: &Login, port: u16, body: &[u8]) -> Running {
+pub(crate) fn serve_in_box(alice: &Login, port: u16, body: &[u8]) -> Running {
     alice.ssh(&format!("mkdir -p www-{port} && cat >www-{port}/body")).input(body).ok();
     let serve = format!("exec python3 -u -m http.server --bind 127.0.0.1 --directory www-{port} {port}");
     let mut server = alice.ssh(&serve).start();
@@ -20,7 +20,7 @@ fn serve_in_box(alice: &Login, port: u16, body: &[u8]) -> Running {
 
 /// Waits until the forward answers, and must then get just this.
 #[track_caller]
-fn assert_fetches(curl: &[&str], body: &[u8]) {
+pub(crate) fn assert_fetches(curl: &[&str], body: &[u8]) {
     let got = until("an answer", LIMIT, || {
         let got = Run::new("curl").args(["-sS", "--max-time", "10"]).args(curl).finish();
         if got.succeeded() { Ok(got) } else { Err(got.to_string()) }

@@ -11,7 +11,7 @@ use boxgate_tests::local::free_port;
 use boxgate_tests::{Run, Setup, until};
 use serde_json::{Value, json};
 
-use crate::docs::{BROWSER, Laptop, blocks};
+use crate::docs::{BROWSER, IDES, Laptop, blocks};
 
 /// For an installation of ninety packages, and for a browser, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,12 +31,12 @@ fn jupyterlab_through_a_forward_in_chromium() {
     let devhost = Setup::of(&["alice"]).set("box.memory", "\"2GiB\"").start();
     let (alice, port) = (devhost.login("alice"), free_port().to_string());
     let laptop = Laptop::new(&devhost, &alice);
-    let page = blocks(BROWSER);
+    let page = blocks(IDES, BROWSER);
     let [commands, entry] = &page[..] else { panic!("other blocks than expected: {page:?}") };
     // 8888 may be taken on this machine.
     let commands = commands.text.replace("8888", &port);
     let [install, serve, list, forward]: [&str; 4] = commands.lines().collect::<Vec<_>>().try_into().unwrap();
-    let config = format!("{}\n{}\n", blocks("IDEs")[1].text, entry.text.replace("8888", &port));
+    let config = format!("{}\n{}\n", blocks(IDES, "IDEs")[1].text, entry.text.replace("8888", &port));
     fs::write(laptop.config(), config).unwrap();
 
     let wheels = tools().join("wheels");
