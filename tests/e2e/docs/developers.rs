@@ -32,7 +32,7 @@ fn the_first_login_and_several_boxes() {
     let devhost = Setup::of(&["alice"]).start();
     let laptop = laptop(&devhost);
     let [login] = commands("The first login")[..] else { panic!("one command") };
-    laptop.types(login).input("hostname; sudo -n id -u\n").ok().stdout_has("alice\n0\n");
+    laptop.types(login).input("hostname; sudo -n id -u\n").ok().stdout_is("alice\n0\n");
 
     let [new, hostname, ls, rm] = commands("Several boxes")[..] else { panic!("four commands") };
     laptop.types(new).ok();
