@@ -23,6 +23,13 @@ const PLAIN: &str = "/usr/lib/boxgate/kind.real create cluster --quiet --config 
     --image $(jq -r .image /usr/share/boxgate/images/node.json)";
 const OURS: &str = "kind create cluster --quiet";
 
+/// Which of those that a box has had, and who makes it.
+#[derive(Debug, Clone, Copy)]
+enum Cluster {
+    First,
+    Later(Peer),
+}
+
 pub(super) fn clusters(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     if plan.quick {
@@ -33,14 +40,18 @@ pub(super) fn clusters(context: &Context<'_>) -> Vec<Figure> {
     let mut created = Figure::new("kind create", "s", what, &PEERS);
     let what = "the first one in a box, which also loads the node image from the box's own";
     let mut first = Figure::new("kind create, first", "s", what, &[Peer::Gateway]);
-    for _ in 0..plan.clusters {
-        run(site, &format!("{CLEAR}; {NO_IMAGE}"));
-        first.push(Peer::Gateway, create(site, Peer::Gateway));
-        take_turns(1, &mut PEERS.clone(), |_, &mut peer| {
+    // The first of all loads the image that the later ones have at hand.
+    let mut order = [Cluster::First, Cluster::Later(Peer::Direct), Cluster::Later(Peer::Gateway)];
+    take_turns(plan.clusters, &mut order, |_, which| match *which {
+        Cluster::First => {
+            run(site, &format!("{CLEAR}; {NO_IMAGE}"));
+            first.push(Peer::Gateway, create(site, Peer::Gateway));
+        }
+        Cluster::Later(peer) => {
             run(site, &format!("{CLEAR}; {AT_HAND}"));
             created.push(peer, create(site, peer));
-        });
-    }
+        }
+    });
     run(site, &format!("{CLEAR}; {NO_IMAGE}"));
     vec![created.judged(Statistic::Median, &[Goal::AtMostTimes(1.1, Peer::Direct)]), first]
 }
