@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use boxgate_tests::local::random_bytes;
-use boxgate_tests::{Devhost, Setup, Stopwatch, until};
+use boxgate_tests::{Devhost, Setup, Stopwatch, until, until_succeeds};
 
 const GRACE: Duration = Duration::from_secs(2);
 /// For a busy machine to notice that the grace time is over.
@@ -132,9 +132,8 @@ fn silent_connections_keep_nobody_out_beyond_the_grace_time() {
     let silent: Vec<_> = (0..200).map(|_| Rude::connect(&devhost)).collect();
     let watch = Stopwatch::start();
     // Some may be turned away meanwhile, as sshd does when it is full.
-    until("a login past 200 silent connections", GRACE + SLACK, || {
-        let login = devhost.login("alice").ssh_with(["-o", "ConnectTimeout=5"], "echo in").finish();
-        if login.succeeded() { Ok(()) } else { Err(login.to_string()) }
+    until_succeeds("a login past 200 silent connections", GRACE + SLACK, || {
+        devhost.login("alice").ssh_with(["-o", "ConnectTimeout=5"], "echo in")
     });
     watch.assert_between(Duration::ZERO, GRACE + SLACK, "a login past 200 silent connections");
     live.write("untouched\n");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::{Devhost, Login, Run, Running, Setup, until};
+use boxgate_tests::{Devhost, Login, Run, Running, Setup, until, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const AGENT_IN_TMUX: &str = "tmux send-keys -t work 'ssh-add -l >$NAME.new 2>&1; mv $NAME.new $NAME' Enter";
@@ -37,10 +37,7 @@ impl Agent {
 /// What a file in the box says, once it is there.
 #[track_caller]
 fn content(alice: &Login, file: &str) -> String {
-    until(file, LIMIT, || {
-        let read = alice.ssh(&format!("cat {file}")).finish();
-        if read.succeeded() { Ok(read.text()) } else { Err(read.errors()) }
-    })
+    until_succeeds(file, LIMIT, || alice.ssh(&format!("cat {file}"))).text()
 }
 
 /// What `ssh-add -l` says in the old window of tmux.
@@ -59,9 +56,7 @@ fn tmux_finds_the_agent_of_whichever_connection_is_there() {
     let mut window = Terminal::open_with(&alice, &["-A", "-o", &desk.forwarded()], 24, 80);
     window.type_keys("ssh-add -l >shell.new; mv shell.new shell; tmux new -s work\n");
     assert!(content(&alice, "shell").contains(&desk.fingerprint));
-    until("tmux", LIMIT, || {
-        alice.ssh("tmux has-session -t work").finish().succeeded().then_some(()).ok_or(String::new())
-    });
+    until_succeeds("tmux", LIMIT, || alice.ssh("tmux has-session -t work"));
     assert!(agent_in_tmux(&alice, "first").contains(&desk.fingerprint));
 
     // A cut connection takes its agent with it.

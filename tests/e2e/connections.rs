@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boxgate_tests::{Devhost, Run, Running, until};
+use boxgate_tests::{Devhost, Run, Running, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -26,10 +26,7 @@ fn sessions_share_one_connection() {
     let socket = format!("ControlPath={}", devhost.directory().join("mux").display());
     let master = ["-o", &socket, "-o", "ControlMaster=yes", "-N"];
     let mut master = alice.ssh_only(master).start();
-    until("the master", LIMIT, || {
-        let check = alice.ssh_only(["-o", &socket, "-O", "check"]).finish();
-        if check.succeeded() { Ok(()) } else { Err(check.to_string()) }
-    });
+    until_succeeds("the master", LIMIT, || alice.ssh_only(["-o", &socket, "-O", "check"]));
     assert_each_its_own((1..=12).map(|number| alice.ssh_with(["-o", &socket], &say(number)).start()));
     assert!(master.is_running(), "the master goes on when its sessions end");
     alice.ssh_only(["-o", &socket, "-O", "exit"]).ok();
@@ -61,9 +58,7 @@ fn a_stalled_reader_holds_up_no_other_session() {
     let reuse = ["-o", &socket, "-o", "ControlMaster=auto"];
     let line = format!("yes | {} cat | sleep 8", alice.line(&reuse));
     let _stalled = Run::shell(&line).start();
-    until("the stalled session", LIMIT, || {
-        alice.ssh_only(["-o", &socket, "-O", "check"]).finish().succeeded().then_some(()).ok_or(String::new())
-    });
+    until_succeeds("the stalled session", LIMIT, || alice.ssh_only(["-o", &socket, "-O", "check"]));
     alice
         .ssh_with(["-o", &socket], "seq 100000 | tail -n 1")
         .ok()

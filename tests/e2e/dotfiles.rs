@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boxgate_tests::docker;
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::{Devhost, Login, Run, Setup, until};
+use boxgate_tests::{Devhost, Login, Run, Setup, until, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const MADE: &str = "git init -q . && git add --all && \
@@ -137,8 +137,5 @@ fn serve_repository(bob: &Login) {
                  c.load_cert_chain(\"cert.pem\", \"key.pem\"); s.socket = c.wrap_socket(s.socket, server_side=True); \
                  import os; os.chdir(\"www\"); s.serve_forever()";
     bob.ssh(&format!("nohup python3 -c '{serve}' >serve.log 2>&1 </dev/null &")).ok();
-    until("the server", LIMIT, || {
-        let asked = bob.ssh("curl -sS --cacert cert.pem https://127.0.0.1:8443/").finish();
-        if asked.succeeded() { Ok(()) } else { Err(asked.errors()) }
-    });
+    until_succeeds("the server", LIMIT, || bob.ssh("curl -sS --cacert cert.pem https://127.0.0.1:8443/"));
 }

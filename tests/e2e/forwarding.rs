@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use boxgate_tests::local::{free_port, random_bytes, serve_http, serve_http_at};
-use boxgate_tests::{Devhost, Login, Run, Running, until};
+use boxgate_tests::{Devhost, Login, Run, Running, until, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -21,11 +21,8 @@ pub(crate) fn serve_in_box(alice: &Login, port: u16, body: &[u8]) -> Running {
 /// Waits until the forward answers, and must then get just this.
 #[track_caller]
 pub(crate) fn assert_fetches(curl: &[&str], body: &[u8]) {
-    let got = until("an answer", LIMIT, || {
-        let got = Run::new("curl").args(["-sS", "--max-time", "10"]).args(curl).finish();
-        if got.succeeded() { Ok(got) } else { Err(got.to_string()) }
-    });
-    got.stdout_is(body);
+    let fetch = || Run::new("curl").args(["-sS", "--max-time", "10"]).args(curl);
+    until_succeeds("an answer", LIMIT, fetch).stdout_is(body);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use boxgate_tests::docker::busybox_root;
 use boxgate_tests::local::{free_port, random_bytes};
 use boxgate_tests::run::Running;
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::{Devhost, Login, Run, Setup, until};
+use boxgate_tests::{Devhost, Login, Run, Setup, until, until_succeeds};
 
 /// A cluster is there within half a minute, on a machine with nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -74,9 +74,8 @@ impl Laptop {
     }
 
     fn until_it_answers(&self) {
-        until("the cluster to answer the laptop", PATIENCE, || {
-            let asked = self.kubectl(&["--request-timeout=5s", "get", "--raw", "/readyz"]).finish();
-            if asked.succeeded() { Ok(()) } else { Err(asked.to_string()) }
+        until_succeeds("the cluster to answer the laptop", PATIENCE, || {
+            self.kubectl(&["--request-timeout=5s", "get", "--raw", "/readyz"])
         });
     }
 }
@@ -87,11 +86,8 @@ fn tunnel(login: &Login, options: &[&str]) -> Running {
 }
 
 fn body(url: &str) -> String {
-    until("the page", Duration::from_secs(30), || {
-        let got =
-            Run::new("curl").args(["--silent", "--show-error", "--fail", "--max-time", "5", url]).finish();
-        if got.succeeded() { Ok(got.text()) } else { Err(got.errors()) }
-    })
+    let fetch = || Run::new("curl").args(["--silent", "--show-error", "--fail", "--max-time", "5", url]);
+    until_succeeds("the page", Duration::from_secs(30), fetch).text()
 }
 
 #[test]
@@ -231,9 +227,8 @@ fn expect_message(login: &Login, text: &str) {
 }
 
 fn still_there(devhost: &Devhost, alice: &Login) {
-    until("the cluster to be back", PATIENCE, || {
-        let asked = alice.ssh("kubectl --request-timeout=5s wait --for=condition=Ready node --all").finish();
-        if asked.succeeded() { Ok(()) } else { Err(asked.to_string()) }
+    until_succeeds("the cluster to be back", PATIENCE, || {
+        alice.ssh("kubectl --request-timeout=5s wait --for=condition=Ready node --all")
     });
     alice.ssh("kubectl get configmap kept -o jsonpath={.data.what}").ok().stdout_is("this");
     expect_message(alice, "Kubernetes: kind is ready");

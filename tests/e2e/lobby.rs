@@ -7,7 +7,7 @@ use std::time::Duration;
 use boxgate_tests::devhost::make_key;
 use boxgate_tests::docker::Objects;
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::{Devhost, Finished, Login, Setup, until};
+use boxgate_tests::{Devhost, Finished, Login, Setup, until_succeeds};
 
 fn lobby(devhost: &Devhost, user: &str) -> Login {
     devhost.login_with_key_of("box", user)
@@ -176,10 +176,7 @@ fn the_lobby_is_there_again_after_the_provisioner_was_killed() {
     devhost.provisioner.kill();
     alice.ssh("ls").finish().code(255).stderr_has("the lobby: the service that makes boxes is not running");
     devhost.start_provisioner();
-    until("the lobby", Duration::from_secs(10), || {
-        let listed = alice.ssh("ls").finish();
-        if listed.succeeded() { Ok(()) } else { Err(listed.to_string()) }
-    });
+    until_succeeds("the lobby", Duration::from_secs(10), || alice.ssh("ls"));
     devhost.provisioner.terminate();
     let left: Vec<_> = fs::read_dir(devhost.directory().join("run")).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");

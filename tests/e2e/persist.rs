@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::{Devhost, Login, Setup, until};
+use boxgate_tests::{Devhost, Login, Setup, until, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,9 +49,7 @@ fn a_cut_connection_leaves_the_shell_as_it_is() {
     assert_eq!(found, format!("{pid} this 33 101 1"));
     // The terminal's keys reach what runs there, and the window's size follows.
     window.type_keys("sleep 3000\n");
-    until("the sleep", LIMIT, || {
-        alice.ssh("pgrep -fx 'sleep 3000'").finish().succeeded().then_some(()).ok_or(String::new())
-    });
+    until_succeeds("the sleep", LIMIT, || alice.ssh("pgrep -fx 'sleep 3000'"));
     window.type_keys("\x03");
     assert_eq!(ask(&alice, &mut window, "$?"), "130");
     window.resize(40, 120);

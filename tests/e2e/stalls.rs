@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use boxgate_tests::devhost::Shared;
 use boxgate_tests::local::{free_port, random_bytes};
-use boxgate_tests::{Devhost, Login, Run, Running, Stopwatch, until};
+use boxgate_tests::{Devhost, Login, Run, Running, Stopwatch, until, until_succeeds};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What a reader misses while it is away.
@@ -47,10 +47,7 @@ fn master(devhost: &Shared, alice: &Login, name: &str, more: &[&str]) -> (Runnin
     let socket = format!("ControlPath={}", devhost.directory().join(name).display());
     let options = [&["-o", &socket, "-o", "ControlMaster=yes", "-N"], more].concat();
     let master = alice.ssh_only(options).start();
-    until("the master", LIMIT, || {
-        let check = alice.ssh_only(["-o", &socket, "-O", "check"]).finish();
-        if check.succeeded() { Ok(()) } else { Err(check.to_string()) }
-    });
+    until_succeeds("the master", LIMIT, || alice.ssh_only(["-o", &socket, "-O", "check"]));
     (master, socket)
 }
 
@@ -141,10 +138,7 @@ fn ten_of_fifty_channels_are_stuck_and_forty_run_as_if_alone() {
     let before = resident_kib(&devhost);
     let socket = format!("ControlPath={}", devhost.directory().join("fifty").display());
     let mut master = alice.ssh_only(["-o", &socket, "-o", "ControlMaster=yes", "-N"]).start();
-    until("the master", LIMIT, || {
-        let check = alice.ssh_only(["-o", &socket, "-O", "check"]).finish();
-        if check.succeeded() { Ok(()) } else { Err(check.to_string()) }
-    });
+    until_succeeds("the master", LIMIT, || alice.ssh_only(["-o", &socket, "-O", "check"]));
     let reuse = alice.line(&["-o", &socket]);
     let away = AWAY.as_secs();
     // Five are not read here, five not there; all have more to say than fits in any window.

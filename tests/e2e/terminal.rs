@@ -1,8 +1,7 @@
 //! At a keyboard: a terminal there as here, its size, Ctrl-C.
 
-use boxgate_tests::Devhost;
 use boxgate_tests::terminal::Terminal;
-use boxgate_tests::until;
+use boxgate_tests::{Devhost, until, until_succeeds};
 use std::time::Duration;
 
 #[test]
@@ -44,12 +43,10 @@ fn closing_the_window_hangs_up_what_ran_in_it() {
     let alice = devhost.login("alice");
     let mut window = Terminal::open(&alice, 24, 80);
     window.type_keys("exec sleep 7211\n");
-    let running = || alice.ssh("pgrep -fx 'sleep 7211'").finish();
-    until("the sleep", Duration::from_secs(10), || {
-        running().succeeded().then_some(()).ok_or("none".to_owned())
-    });
+    let running = || alice.ssh("pgrep -fx 'sleep 7211'");
+    until_succeeds("the sleep", Duration::from_secs(10), running);
     drop(window);
-    until("hang-up", Duration::from_secs(10), || match running() {
+    until("hang-up", Duration::from_secs(10), || match running().finish() {
         found if found.succeeded() => Err(found.to_string()),
         _ => Ok(()),
     });

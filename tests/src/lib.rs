@@ -37,6 +37,6 @@ pub mod terminal;
 pub mod wait;
 
 pub use devhost::{Devhost, Setup};
-pub use run::{Finished, Run, Running};
+pub use run::{Finished, Run, Running, until_succeeds};
 pub use ssh::Login;
 pub use wait::{Stopwatch, until};

@@ -31,6 +31,15 @@ const UNTIL_DEATH: [&str; 4] = ["--pdeathsig", "KILL", "env", "--default-signal=
 /// Characters of each word of a command that a failure shows.
 const WORD_SHOWN: usize = 300;
 
+/// Runs a command anew until it succeeds, and panics with what came of it last when `limit` is over.
+#[track_caller]
+pub fn until_succeeds(what: &str, limit: Duration, mut run: impl FnMut() -> Run) -> Finished {
+    until(what, limit, || {
+        let finished = run().finish();
+        if finished.succeeded() { Ok(finished) } else { Err(finished.to_string()) }
+    })
+}
+
 /// A command to be.
 #[derive(Debug)]
 #[must_use = "nothing runs before finish, ok or start"]
