@@ -116,6 +116,68 @@ class DataVolume(unittest.TestCase):
         self.assertTrue(subprocess.check_output(beginning) == before)
 
 
+class Played(unittest.TestCase):
+    """Scripts whose Docker or AWS is played: it writes down what it was asked."""
+
+    def setUp(self):
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+
+    def play(self, program, script="", **environment):
+        """Returns what a script asked of the program that is played."""
+        asked = self.directory / "asked"
+        asked.write_text("")
+        shim = self.directory / program[0]
+        shim.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n{script}\n')
+        shim.chmod(0o755)
+        environment = os.environ | {"PATH": f"{self.directory}:{os.environ['PATH']}"} | environment
+        subprocess.run([ROOT / "ami" / program[1], *program[2:]], env=environment, check=True, stdout=subprocess.DEVNULL)
+        return asked.read_text().splitlines()
+
+    def test_the_box_image_is_loaded_once_for_each_that_comes(self):
+        archive, loaded = self.directory / "box-image.tar.zst", self.directory / "loaded"
+        environment = {"BOXGATE_BOX_IMAGE": str(archive), "BOXGATE_LOADED": str(loaded)}
+        # It reads what it is given, as Docker does.
+        docker = '[ "$1" != load ] || [ "$(cat)" = image ] || exit 1'
+        program = ["docker", "load-box-image"]
+        subprocess.run(["zstd", "--quiet", "-o", archive], input=b"image", check=True)
+
+        def comes(checksum):
+            Path(f"{archive}.sha256").write_text(checksum + "\n")
+            return "load" in self.play(program, docker, **environment)
+
+        self.assertTrue(comes("one"))
+        self.assertFalse(comes("one"), "an image that somebody built since stays")
+        self.assertTrue(comes("two"), "a data volume that is older than the image gets the new one")
+        there_is_none = docker + '; [ "$1" != image ]'
+        self.assertIn("load", self.play(program, there_is_none, **environment))
+
+    def test_an_image_that_cannot_be_loaded_is_tried_again(self):
+        archive = self.directory / "box-image.tar.zst"
+        archive.write_bytes(b"this is not zstd")
+        Path(f"{archive}.sha256").write_text("one\n")
+        environment = {"BOXGATE_BOX_IMAGE": str(archive), "BOXGATE_LOADED": str(self.directory / "loaded")}
+        with self.assertRaises(subprocess.CalledProcessError):
+            self.play(["docker", "load-box-image"], "cat >/dev/null", **environment)
+        self.assertFalse((self.directory / "loaded").exists())
+
+    def test_the_builders_instance_answers_only_tokens(self):
+        asked = self.play(["aws", "imdsv2", "instance", "i-1"])
+        self.assertEqual(len(asked), 1)
+        self.assertIn("modify-instance-metadata-options --instance-id i-1", asked[0])
+        self.assertIn("--http-tokens required --http-put-response-hop-limit 1", asked[0])
+
+    def test_every_copy_of_the_last_runs_amis_requires_tokens(self):
+        manifest = self.directory / "amis.json"
+        builds = [("old", "eu-central-1:ami-0"), ("new", "eu-central-1:ami-1,us-east-1:ami-2"), ("new", "eu-central-1:ami-3")]
+        manifest.write_text(json.dumps({"last_run_uuid": "new", "builds": [{"packer_run_uuid": run, "artifact_id": ids} for run, ids in builds]}))
+        expected = [("eu-central-1", "ami-1"), ("us-east-1", "ami-2"), ("eu-central-1", "ami-3")]
+        self.assertEqual(
+            self.play(["aws", "imdsv2", "images", manifest]),
+            [f"ec2 modify-image-attribute --region {region} --image-id {image} --imds-support v2.0" for region, image in expected],
+        )
+
+
 class Clean(unittest.TestCase):
     def test_nothing_of_the_builder_stays(self):
         root = Path(tempfile.mkdtemp())
