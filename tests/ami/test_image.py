@@ -25,12 +25,14 @@ class DataVolume(unittest.TestCase):
         self.disks = []
 
     def disk(self, size=2 * GIB, model=""):
-        file = self.directory / f"disk{len(self.disks)}"
-        file.touch()
-        os.truncate(file, size)
+        # A file of its own, so that nothing is on it that another disk got.
+        handle, file = tempfile.mkstemp(dir=self.directory)
+        os.truncate(handle, size)
+        os.close(handle)
         device = subprocess.check_output(["losetup", "--find", "--show", file], text=True).strip()
         self.addCleanup(subprocess.run, ["losetup", "--detach", device], check=True)
         self.disks.append(f"{device} disk 0 {model}")
+        self.file = file
         return device
 
     def prepare(self):
@@ -71,7 +73,7 @@ class DataVolume(unittest.TestCase):
     def test_a_volume_that_grew_is_used_whole(self):
         device = self.disk()
         self.prepare()
-        os.truncate(self.directory / "disk0", 3 * GIB)
+        os.truncate(self.file, 3 * GIB)
         subprocess.run(["losetup", "--set-capacity", device], check=True)
         self.assertEqual(self.prepare().returncode, 0)
         self.assertGreater(int(self.files(device, "stat -fc '%b %S' .")[0]) * 4096, 2.5 * GIB)
