@@ -263,7 +263,7 @@ build {
     environment_vars = ["PROFILE=${var.profile}", "SYSBOX_SHA256_ARM64=${var.sysbox_sha256_arm64}"]
     inline = [
       "[ $(dpkg --print-architecture) != arm64 ] || export SYSBOX_SHA256=$SYSBOX_SHA256_ARM64",
-      "bash /tmp/boxgate/ami/install.sh --image-build --packages /tmp/boxgate/packages",
+      "bash /tmp/boxgate/ami/install.sh --image-build --yes --profile \"$PROFILE\" --packages /tmp/boxgate/packages",
       "bash /tmp/boxgate/ami/bake --profile \"$PROFILE\"",
       "bash /tmp/boxgate/ami/clean",
     ]
