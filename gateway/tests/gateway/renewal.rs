@@ -173,7 +173,7 @@ async fn install(dir: &Path) {
     }
 }
 
-/// Hears the notifications (sd_notify(3)).
+/// Hears the notifications (`sd_notify(3)`).
 fn hear(dir: &Path) -> Arc<Mutex<Vec<String>>> {
     let socket = UnixDatagram::bind(dir.join("notify")).unwrap();
     let told = Arc::<Mutex<Vec<String>>>::default();
