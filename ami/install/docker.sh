@@ -177,7 +177,7 @@ sysbox() {
         die "Docker knows no sysbox-runc after Sysbox was installed" "systemctl status sysbox docker; docker info --format '{{json .Runtimes}}'"
 }
 
-docker_knows_sysbox() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q '"sysbox-runc"'; }
+docker_knows_sysbox() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep '"sysbox-runc"' >/dev/null; }
 
 # --- the box image ----------------------------------------------------------------------------------------
 
