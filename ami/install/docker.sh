@@ -191,7 +191,8 @@ box_image() {
     elif [[ $box_image ]]; then
         load_box_image
     elif docker_answers; then
-        build_box_image
+        # One that was loaded has a base that is not here, so that it would be built anew, and offline cannot be.
+        [[ -n $(image_id) && -z $profile ]] || build_box_image
     elif ((dry_run)); then
         say "building the box image"
         run "$here/box/build.sh" --tag "$IMAGE" --profile "${profile:-minimal}"
@@ -206,7 +207,6 @@ docker_answers() { have docker && docker info >/dev/null 2>&1; }
 # What the recipe's script says that is up to date is no change.
 build_box_image() {
     packages mmdebstrap unzip
-    [[ $profile ]] || profile=$(docker image inspect --format '{{index .Config.Labels "io.boxgate.profile"}}' "$IMAGE" 2>/dev/null) || true
     local before
     before=$(image_id)
     say "building the box image, unless the one that is there is as its recipe says"
