@@ -112,9 +112,9 @@ fn engine(error: &Error) -> (FailureCode, bool, &'static str) {
     }
 }
 
-/// In the words of strerror(3) for `ENOSPC` and `EDQUOT`.
+/// In tar's words for a write that found room for a part of it, and strerror(3)'s for `ENOSPC` and `EDQUOT`.
 fn is_full(said: &str) -> bool {
-    said.contains("No space left on device") || said.contains("Disk quota exceeded")
+    ["Wrote only ", "No space left on device", "Disk quota exceeded"].iter().any(|words| said.contains(words))
 }
 
 fn remedy_of_archive(unfit: &Unfit, id: &DevBoxId) -> String {

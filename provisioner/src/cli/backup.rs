@@ -57,6 +57,9 @@ pub(super) async fn backup(site: &Site, asked: &Backup) -> Result<Exit, CliError
     let (written, exit) = match (&asked.devbox, &asked.all) {
         (Some(id), _) => {
             let target = target(id, asked.file.as_deref())?;
+            if asked.json && matches!(target, Target::Stdout) {
+                return Err(CliError::BothToStdout);
+            }
             (vec![one(&client, id, &target).await?], Exit::Done)
         }
         (None, directory) => all(&client, directory.as_deref().unwrap_or(Path::new("."))).await?,

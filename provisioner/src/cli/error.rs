@@ -40,6 +40,8 @@ pub(super) enum CliError {
     Read { place: String, source: io::Error },
     #[error("an archive is nothing to be typed or shown: standard input and output are a terminal")]
     OnATerminal,
+    #[error("the archive and --json cannot both go to standard output")]
+    BothToStdout,
     #[error("interrupted: nothing of it was kept")]
     Interrupted,
     /// Whoever read what is printed has seen enough.
@@ -56,7 +58,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoTerminal(_) | Self::OnATerminal => Exit::Usage,
+            Self::Config(_) | Self::NoTerminal(_) | Self::OnATerminal | Self::BothToStdout => Exit::Usage,
             Self::Interrupted => Exit::Interrupted,
             Self::Client(error) => Exit::of(error),
             Self::NoSuchBox(_) => Exit::NoSuchBox,

@@ -15,36 +15,58 @@ use crate::proxy::QUICK;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Of each kind that a file can be, in both volumes; `describe` tells them apart.
+/// Of each kind that a file can be, in both volumes; `DESCRIBE` tells them apart. Written on the host, since not every image
+/// has the tools.
 const FURNISH: &str = r#"
-set -e
-cd /home/alice
-mkdir -p 'odd' && printf x > "odd/two
-lines" && printf x > "odd/-rf * \$HOME" && printf x > "$(printf 'odd/\377\376')"
-printf one > linked && ln linked odd/linked && ln -s /etc/passwd odd/symlink
-printf 'attributed' > attributed && setfattr -n user.colour -v blue attributed && setfattr -n trusted.secret -v 7 attributed
-printf 'acl' > acl && setfacl -m u:1234:r acl
-dd if=/dev/zero of=sparse bs=1 count=1 seek=1G status=none && printf end >> sparse
-cp /bin/true setuid && chown 0:0 setuid && chmod 4755 setuid && setcap cap_net_raw+ep attributed
-mkfifo fifo && mkdir -m 1777 sticky && touch -d '2001-02-03 04:05:06.789' old && chown -R 1000:1000 odd
-python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' 2>/dev/null || true
-mkdir -p /var/lib/docker/overlay2/x/diff && cd /var/lib/docker/overlay2/x/diff
-mknod whiteout c 0 0 && mkdir opaque && setfattr -n trusted.overlay.opaque -v y opaque
+import os, socket, struct, sys
+home, data = sys.argv[1] + "/alice", sys.argv[2]
+os.umask(0)
+os.makedirs(home, exist_ok=True)
+os.chdir(home)
+def write(path, content=b"x", mode=0o644):
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, mode)
+os.mkdir("odd", 0o750)
+for name in [b"two\nlines", b"-rf * $HOME", b"\377\376", "\u00fcn\u00ef".encode(), b"n" * 255]:
+    write(b"odd/" + name)
+write("linked", b"one"); os.link("linked", "odd/linked"); os.symlink("/etc/passwd", "odd/symlink")
+write("attributed"); os.setxattr("attributed", "user.colour", b"blue\0"); os.setxattr("attributed", "trusted.secret", b"7")
+# capabilities(7): cap_net_raw+ep, in its second version.
+os.setxattr("attributed", "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0))
+# acl(5): user::rw-, user:1234:r--, group::r--, mask::r--, other::r--.
+entries = [(1, 6, 0xffffffff), (2, 4, 1234), (4, 4, 0xffffffff), (16, 4, 0xffffffff), (32, 4, 0xffffffff)]
+write("acl"); os.setxattr("acl", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries))
+write("sparse"); os.truncate("sparse", 1 << 30)
+with open("sparse", "ab") as file: file.write(b"end")
+write("setuid", b"true", 0o4755); os.mkfifo("fifo", 0o600); os.mkdir("sticky"); os.chmod("sticky", 0o1777)
+write("old"); os.utime("old", ns=(981173106789000001, 981173106789000001))
+socket.socket(socket.AF_UNIX).bind("socket")
+os.chown("odd", 1000, 1000); os.lchown("odd/symlink", 165536, 165537); os.chown("linked", 1000, 4000000000)
+diff = data + "/overlay2/x/diff"
+os.makedirs(diff); os.chdir(diff)
+os.mknod("whiteout", 0o020600, os.makedev(0, 0)); os.mkdir("opaque"); os.setxattr("opaque", "trusted.overlay.opaque", b"y")
 "#;
 
 /// All that is worth keeping of each file, sockets left out.
 const DESCRIBE: &str = r#"
-set -e
-for tree in /home /var/lib/docker/overlay2/x; do
-    cd $tree
-    find . ! -type s -printf '%P|%y|%m|%U:%G|%n|%l|%T@\n' | LC_ALL=C sort
-    find . ! -type s ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfattr --absolute-names --no-dereference -d -m - 2>/dev/null
-    find . -type f -size -100M -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
-done
-stat --format '%t %T' /var/lib/docker/overlay2/x/diff/whiteout
-getfacl --numeric --absolute-names /home/alice/acl
-stat --format %s /home/alice/sparse && test "$(stat --format %b /home/alice/sparse)" -lt 100
-stat --format %i /home/alice/linked /home/alice/odd/linked | uniq | wc -l
+import hashlib, os, stat, sys
+names = {}
+for tree in [sys.argv[1], sys.argv[2] + "/overlay2/x"]:
+    for directory, directories, files in sorted(os.walk(os.fsencode(tree))):
+        for path in sorted([directory] + [os.path.join(directory, name) for name in directories + files]):
+            at = os.lstat(path)
+            if stat.S_ISSOCK(at.st_mode):
+                continue
+            same = names.setdefault((at.st_dev, at.st_ino), os.path.relpath(path, os.fsencode(tree)))
+            content = ""
+            if stat.S_ISREG(at.st_mode) and at.st_size < 1 << 20:
+                with open(path, "rb") as file: content = hashlib.sha256(file.read()).hexdigest()[:16]
+            if stat.S_ISLNK(at.st_mode): content = os.readlink(path)
+            attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(os.listxattr(path, follow_symlinks=False))}
+            size = at.st_size if not stat.S_ISDIR(at.st_mode) else 0
+            print(same, oct(at.st_mode), at.st_uid, at.st_gid, at.st_nlink, size, at.st_rdev, at.st_mtime_ns, content, attributes)
+            assert size < 1 << 30 or at.st_blocks < 100, "it is sparse no more"
 "#;
 
 /// With a box of alice's that has what `FURNISH` makes.
@@ -52,18 +74,25 @@ async fn furnished() -> Installation {
     let mut installation = Installation::new().await;
     installation.boot_with(QUICK).await;
     installation.ensure("alice").await.unwrap();
-    // By a container beside it: not every image has the tools.
-    inside(&installation, FURNISH);
+    on_volumes(&installation, FURNISH);
     installation
 }
 
-/// Runs a script with the box's volumes where they are in it, and all the privilege there is.
-fn inside(installation: &Installation, script: &str) -> String {
-    let volume = |of: &str, at: &str| format!("{}:{at}", installation.name(&format!("alice.{of}")));
-    let (home, data) = (volume("home", "/home"), volume("docker", "/var/lib/docker"));
-    let arguments =
-        ["run", "--rm", "--network=none", "--cap-add=SYS_ADMIN", "--cap-add=MKNOD", "--volume", &home];
-    docker(&[&arguments[..], &["--volume", &data, "--entrypoint=/bin/bash", &image(), "-c", script]].concat())
+/// Runs a program of Python's with the places of alice's volumes on this host.
+fn on_volumes(installation: &Installation, program: &str) -> String {
+    let place = |of: &str| {
+        docker(&[
+            "volume",
+            "inspect",
+            "--format",
+            "{{.Mountpoint}}",
+            &installation.name(&format!("alice.{of}")),
+        ])
+    };
+    let mut python = std::process::Command::new("python3");
+    let output = python.args(["-c", program, &place("home"), &place("docker")]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 async fn boxgate(installation: &Installation, words: &[&str]) -> Output {
@@ -114,15 +143,22 @@ async fn backed_up(installation: &Installation) -> PathBuf {
 async fn a_person_moves_to_another_host_through_a_pipe() {
     let (old, mut new) = (furnished().await, Installation::new().await);
     new.boot_with(QUICK).await;
-    let described = inside(&old, DESCRIBE);
-    for kept in ["odd/two", "trusted.secret", "trusted.overlay.opaque", "security.capability", "|4755|0:0|"] {
+    let described = on_volumes(&old, DESCRIBE);
+    for kept in [
+        "two\\nlines",
+        "trusted.secret",
+        "trusted.overlay.opaque",
+        "security.capability",
+        "0o104755",
+        "posix_acl",
+    ] {
         assert!(described.contains(kept), "{kept}: {described}");
     }
     let (from, to) = (old.boxgate(&["backup", "alice", "-"]), new.boxgate(&["restore", "-"]));
     let line = format!("set -o pipefail; {} | {}", shown(&from), shown(&to));
     let output = tokio::process::Command::new("bash").args(["-c", &line]).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(inside(&new, DESCRIBE), described);
+    assert_eq!(on_volumes(&new, DESCRIBE), described);
     assert_eq!(
         (state(&old, "alice").await, state(&new, "alice").await),
         (Some(BoxState::Ready), Some(BoxState::Stopped))
@@ -271,7 +307,11 @@ fn tail(bytes: usize) -> Vec<u8> {
 }
 
 /// Enough that packing takes a while.
-const FILL: &str = "head -c 300M /dev/urandom > /home/alice/large";
+const FILL: &str = r#"
+import os, sys
+with open(sys.argv[1] + "/alice/large", "wb") as file:
+    for _ in range(300): file.write(os.urandom(1 << 20))
+"#;
 
 /// A backup that nobody reads on: it stands still in its middle.
 fn stalled(installation: &Installation) -> tokio::process::Child {
@@ -291,7 +331,7 @@ async fn packs(installation: &Installation) {
 #[ignore = "needs Docker; ./devhost test runs it"]
 async fn a_backup_whose_reader_dies_leaves_the_box_as_it_was() {
     let installation = furnished().await;
-    inside(&installation, FILL);
+    on_volumes(&installation, FILL);
     let mut backup = stalled(&installation);
     packs(&installation).await;
     assert_eq!(installation.inspect("alice", "{{.State.Status}}"), "exited");
@@ -312,7 +352,7 @@ async fn a_backup_whose_reader_dies_leaves_the_box_as_it_was() {
 #[ignore = "needs Docker; ./devhost test runs it"]
 async fn a_provisioner_that_is_killed_in_a_backup_leaves_a_box_that_can_be_had() {
     let mut installation = furnished().await;
-    inside(&installation, FILL);
+    on_volumes(&installation, FILL);
     let backup = stalled(&installation);
     packs(&installation).await;
     installation.kill();
@@ -329,7 +369,7 @@ async fn a_provisioner_that_is_killed_in_a_backup_leaves_a_box_that_can_be_had()
 #[ignore = "needs Docker; ./devhost test runs it"]
 async fn what_a_killed_restore_left_is_no_box_until_it_is_restored_or_given_up() {
     let mut installation = furnished().await;
-    inside(&installation, FILL);
+    on_volumes(&installation, FILL);
     let file = backed_up(&installation).await;
     installation.order("alice", Order::Remove).await.unwrap();
     for give_up in [true, false] {
@@ -363,7 +403,8 @@ async fn what_a_killed_restore_left_is_no_box_until_it_is_restored_or_given_up()
     }
     says(&installation, &["restore", file.to_str().unwrap()], 0).await;
     installation.ensure("alice").await.unwrap();
-    assert_eq!(inside(&installation, "stat --format %s /home/alice/large"), (300 << 20).to_string());
+    let size = docker(&["exec", &installation.name("alice"), "stat", "--format", "%s", "/home/alice/large"]);
+    assert_eq!(size, (300 << 20).to_string());
 }
 
 #[tokio::test]
