@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use boxgate_provisioner_api::{BoxState, FailureCode, Order, OrphanKind};
 use rstest::rstest;
+use tar::EntryType as Kind;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::installation::{Installation, docker, docker_fails, image};
@@ -266,7 +267,7 @@ async fn a_hostile_archive_reaches_nothing_but_its_own_box() {
 
 fn hostile(victim: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, kind: tar::EntryType, link: &str, content: &[u8]| {
+    let mut add = |path: &str, kind: Kind, link: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(kind);
@@ -280,7 +281,6 @@ fn hostile(victim: &str) -> Vec<u8> {
         header.set_cksum();
         builder.append(&header, content).unwrap();
     };
-    use tar::EntryType as Kind;
     add("home/", Kind::Directory, "", b"");
     add("docker/", Kind::Directory, "", b"");
     add("home/../../tmp/boxgate-evil", Kind::Regular, "", b"evil");
@@ -322,7 +322,7 @@ fn stalled(installation: &Installation) -> tokio::process::Child {
 async fn packs(installation: &Installation) {
     until("it packs", async || {
         let name = installation.name("alice.MOVER");
-        docker(&["ps", "--filter", &format!("name=^{name}$"), "--quiet"]) != ""
+        !docker(&["ps", "--filter", &format!("name=^{name}$"), "--quiet"]).is_empty()
     })
     .await;
 }

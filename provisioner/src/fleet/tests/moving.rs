@@ -47,11 +47,6 @@ impl Setup {
     async fn remove(&self, id: &str) {
         result(self.fleet.order(&testing::id(id), Order::Remove, "a test")).await;
     }
-
-    async fn state(&self, id: &str) -> Option<BoxState> {
-        let boxes = self.fleet.boxes().await.unwrap();
-        boxes.into_iter().find(|devbox| devbox.id == testing::id(id)).map(|devbox| devbox.state)
-    }
 }
 
 #[tokio::test(start_paused = true)]
