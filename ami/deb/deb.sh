@@ -7,12 +7,13 @@
 
 readonly CARGO_DEB=3.8.0 ARM64=aarch64-unknown-linux-gnu
 
-# deb [--arch ARCH] [--out DIR]: the three packages, and one with debug symbols for each.
+# deb [--arch ARCH] [--out DIR] [--fast]: the three packages, and one with debug symbols for each.
 deb() {
-    local arch='' out=$ROOT/dist
+    local arch='' out=$ROOT/dist how=(--dbgsym --compress-debug-symbols=zlib)
     while (($#)); do
         case $1 in
             --arch | --out) (($# > 1)) || die "$1 needs a value" "./devhost help" ;;
+            --fast) how=(--fast --strip) && shift && continue ;;
             *) die "unknown option $1" "./devhost help" ;;
         esac
         case $1 in
@@ -27,7 +28,7 @@ deb() {
     deb_target "${arch:-$native}"
     say "building the programs for ${arch:-$native}"
     (cd "$ROOT" && cargo build --quiet --release --locked "${target[@]}" -p boxgate-gateway -p boxgate-provisioner)
-    pack "$out"
+    pack "$out" "${how[@]}"
 }
 
 deb_tools() {
@@ -123,7 +124,7 @@ pack() {
     local package
     for package in "boxgate-gateway" "boxgate-provisioner" "boxgate-provisioner --variant daemon"; do
         # shellcheck disable=SC2086 # two words are meant
-        (cd "$ROOT" && "$cargo_deb" deb --quiet --no-build --dbgsym --compress-debug-symbols=zlib --deb-version "$version" \
+        (cd "$ROOT" && "$cargo_deb" deb --quiet --no-build --deb-version "$version" \
             "${target[@]}" --output "$out/" "$@" -p $package >/dev/null)
     done
     check_libc "$out" "$version"
@@ -209,4 +210,20 @@ debian_changelog() {
         /^ / { text = text " " $0 }
         END { close_version() }
     ' "$ROOT/CHANGELOG.md"
+}
+
+# --- the test -------------------------------------------------------------------------------------------
+
+# On a machine that is a container of the box image: it has systemd, and only nftables is added. The programs are those
+# that were built for the other tests.
+test_packages() {
+    local debs ended=0
+    debs=$(mktemp -d)
+    BOXGATE_DEB_VERSION=0.1.0-1 "$ROOT/devhost" deb --fast --out "$debs" &&
+        lintian --allow-root --fail-on error "$debs"/*.deb &&
+        printf 'FROM %s\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables\n' "$IMAGE" |
+        "$DOCKER" build --quiet --tag boxgate/deb-test:latest - &&
+        DOCKER=$DOCKER BOXGATE_DEBS=$debs bats --tap tests/deb || ended=1
+    rm -r "$debs"
+    return $ended
 }
