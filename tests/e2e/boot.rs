@@ -6,7 +6,8 @@ use boxgate_tests::Login;
 use boxgate_tests::docker::busybox_root;
 use boxgate_tests::machine::{Machine, PATIENCE};
 
-const UNITS: &str = "boxgate-gateway.socket boxgate-gateway.service boxgate-provisioner.service docker.service";
+const UNITS: &str =
+    "boxgate-gateway.socket boxgate-gateway.service boxgate-provisioner.service docker.service";
 
 #[test]
 #[ignore = "needs a machine: ./devhost test --boot makes it and runs it"]
@@ -48,9 +49,14 @@ fn assert_settled(machine: &Machine) {
 /// Docker in the box, on the machine's own kernel: overlayfs on a volume, and cgroup v2 in cgroup v2.
 #[track_caller]
 fn assert_runs_containers(alice: &Login) {
-    let run = "docker run --rm --memory 64m tiny /bin/busybox sh -c 'echo nested; cat /sys/fs/cgroup/memory.max'";
+    let run =
+        "docker run --rm --memory 64m tiny /bin/busybox sh -c 'echo nested; cat /sys/fs/cgroup/memory.max'";
     alice.ssh(run).within(PATIENCE).ok().stdout_is("nested\n67108864\n");
-    alice.ssh("docker info --format '{{.Driver}} {{.CgroupVersion}}'").within(PATIENCE).ok().stdout_is("overlay2 2\n");
+    alice
+        .ssh("docker info --format '{{.Driver}} {{.CgroupVersion}}'")
+        .within(PATIENCE)
+        .ok()
+        .stdout_is("overlay2 2\n");
 }
 
 /// What `systemd-analyze security` makes of the units, from 0 (safe) to 10. The gateway faces the network.

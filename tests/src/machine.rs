@@ -34,8 +34,8 @@ impl Machine {
     #[track_caller]
     pub fn boot() -> Self {
         let image = env::var_os("BOXGATE_BOOT").map(PathBuf::from).filter(|image| image.exists());
-        let image =
-            image.expect("BOXGATE_BOOT names no machine's directory; ./devhost test --boot makes and sets it");
+        let image = image
+            .expect("BOXGATE_BOOT names no machine's directory; ./devhost test --boot makes and sets it");
         let directory = tempfile::tempdir().unwrap();
         let (gateway_port, operator_port) = (free_port(), free_port());
         let disk = |name: &str| format!("{},snapshot=on", image.join(name).display());
@@ -45,7 +45,11 @@ impl Machine {
             .args([disk("root.img"), disk("docker.img"), String::new(), "-serial".to_owned()])
             .arg(format!("file:{}", directory.path().join("console").display()))
             .args(["-device", "virtio-net-pci,netdev=ports", "-netdev"])
-            .arg(format!("user,id=ports,restrict=on,{},{}", port(gateway_port, 22), port(operator_port, 2222)))
+            .arg(format!(
+                "user,id=ports,restrict=on,{},{}",
+                port(gateway_port, 22),
+                port(operator_port, 2222)
+            ))
             .start();
         let mut machine = Self { qemu, image, gateway_port, operator_port, directory };
         machine.wait_for_operator();
@@ -127,7 +131,8 @@ impl Drop for Machine {
             let lines: Vec<_> = console.lines().collect();
             eprintln!("--- console ---\n{}", lines[lines.len().saturating_sub(TAIL)..].join("\n"));
             // When sshd answers, it can be asked for more.
-            let journal = self.operator().ssh("journalctl --boot --no-pager --priority notice --lines 60").finish();
+            let journal =
+                self.operator().ssh("journalctl --boot --no-pager --priority notice --lines 60").finish();
             eprintln!("--- journal ---\n{}", journal.text());
         }
     }
