@@ -79,11 +79,11 @@ packages() {
 updated=0
 
 # Another apt, as of unattended-upgrades at a first boot, ends sooner or later. needrestart would restart services that
-# nobody asked to be restarted.
+# nobody asked to be restarted. What dpkg says of each package is in /var/log/apt/term.log.
 run_apt() { run_as "apt-get $(told "$@")" apt_get "$@"; }
 apt_get() {
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -qq --yes -o DPkg::Lock::Timeout=300 -o DPkg::Use-Pty=0 "$@" </dev/null
+        apt-get -qq --yes -o DPkg::Lock::Timeout=300 -o DPkg::Use-Pty=0 "$@" </dev/null >/dev/null
 }
 
 installed() { [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }

@@ -177,7 +177,7 @@ sysbox() {
         die "Docker knows no sysbox-runc after Sysbox was installed" "systemctl status sysbox docker; docker info --format '{{json .Runtimes}}'"
 }
 
-docker_knows_sysbox() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q '"sysbox-runc"'; }
+docker_knows_sysbox() { docker info --format '{{json .Runtimes}}' 2>/dev/null | grep '"sysbox-runc"' >/dev/null; }
 
 # --- the box image ----------------------------------------------------------------------------------------
 
@@ -238,7 +238,13 @@ unpacked() {
     esac
 }
 
-load_image() { unpacked "$1" | docker load --quiet; }
+# An image that was saved by another name gets the one that boxes are made from.
+load_image() {
+    local loaded
+    loaded=$(unpacked "$1" | docker load --quiet | sed -n 's/^Loaded image\( ID\)\?: //p') || die "$1 cannot be loaded, see above"
+    [[ $'\n'$loaded$'\n' == *$'\n'"$image"$'\n'* ]] || docker tag "${loaded%%$'\n'*}" "$image" ||
+        die "$1 has not one image, but: ${loaded:-none}" "docker save $image makes one that has"
+}
 
 # Nothing, when the archive is of a kind that does not say.
 archived_id() {

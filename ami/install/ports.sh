@@ -1,4 +1,6 @@
 # Who listens where, and what answers. These only look. Sourced by install.sh.
+#
+# No `grep -q` at the end of a pipe: it ends early, and what writes to it then fails, which counts here (pipefail).
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # DEFAULT_PORT is install.sh's
 
@@ -25,7 +27,7 @@ listener() {
         *sshd*) echo sshd ;;
         systemd)
             for unit in "$GATEWAY_SOCKET=gateway" ssh.socket=sshd sshd.socket=sshd; do
-                if systemctl show --property Listen "${unit%=*}" | grep -q ":$1 "; then
+                if systemctl is-active --quiet "${unit%=*}" && systemctl show --property Listen "${unit%=*}" | grep ":$1 " >/dev/null; then
                     echo "${unit#*=}"
                     return
                 fi
@@ -55,7 +57,7 @@ ssh_answers() {
 
 # What keeps others from a port that is open here: ufw, firewalld or nothing.
 firewall() {
-    if have ufw && LC_ALL=C ufw status 2>/dev/null | grep -q '^Status: active'; then
+    if have ufw && LC_ALL=C ufw status 2>/dev/null | grep '^Status: active' >/dev/null; then
         echo ufw
     elif have firewall-cmd && firewall-cmd --quiet --state 2>/dev/null; then
         echo firewalld
@@ -65,7 +67,7 @@ firewall() {
 # let_in PORT: whether that firewall lets anybody in there.
 let_in() {
     case $(firewall) in
-        ufw) LC_ALL=C ufw status | grep -qE "^($1|$1/tcp)( \(v6\))? +(ALLOW|LIMIT)" ;;
+        ufw) LC_ALL=C ufw status | grep -E "^($1|$1/tcp)( \(v6\))? +(ALLOW|LIMIT)" >/dev/null ;;
         firewalld) firewall-cmd --quiet --query-port="$1/tcp" ;;
     esac
 }

@@ -170,7 +170,7 @@ preflight_ports() {
 
 # It is told to move. Whatever could lock the operator out is a fault.
 preflight_sshd() {
-    local who line
+    local who line wrong
     if [[ $sshd_port == keep ]]; then
         fault "port $port is taken by this machine's own sshd, which is to keep it" "choose another for the gateway: --port PORT"
         return
@@ -183,6 +183,8 @@ preflight_sshd() {
     [[ $sshd_to != "$port" ]] || fault "the gateway and sshd cannot both have port $port" "choose another --sshd-port or --port"
     if ((!image_build)); then
         who=$(listener "$sshd_to")
+        # Without that directory, which a first connection makes, sshd cannot say.
+        [[ ! -d /run/sshd ]] || wrong=$(/usr/sbin/sshd -t 2>&1) || fault "sshd finds its own configuration not valid, and would not start with it:" "$wrong"
         [[ -z $who || $who == sshd ]] || fault "port $sshd_to, where sshd is to move, is taken by $who" "choose another: --sshd-port PORT"
     fi
     grep -qiE '^[[:space:]]*Include[[:space:]]+"?/etc/ssh/sshd_config\.d/\*\.conf' /etc/ssh/sshd_config ||

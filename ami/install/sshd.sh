@@ -18,9 +18,12 @@ readonly SSHD_OFF_FILE=/etc/ssh/switched-off-by-boxgate
 
 # Sets sshd_from to the port that it leaves, and sshd_to to where it goes: a port, off, or nothing when it stays.
 settle_sshd() {
-    sshd_from='' sshd_to=''
+    sshd_from='' sshd_to='' sshd_applied=0
     have ss || return 0
-    local moved
+    local moved units
+    # Asked once: a connection starts the service of a socket on the way.
+    mapfile -t units < <(sshd_units)
+    [[ " ${units[*]} " == *" ssh.socket "* ]] && sshd_socket=1 || sshd_socket=0
     moved=$(moved_to)
     if sshd_has_port "$port"; then
         sshd_from=$port sshd_to=${sshd_port:-$DEFAULT_SSHD_PORT}
@@ -50,8 +53,6 @@ sshd_units() {
         fi
     done
 }
-
-uses_socket() { sshd_units | grep -qx ssh.socket; }
 
 # What others say of its port: `Port` adds up over all files, so that it would listen on theirs too.
 sshd_port_lines() {
@@ -121,7 +122,7 @@ sshd_left() {
 sshd_ports() {
     local why="# Written by Boxgate's installer, whose gateway has the port that sshd had."
     put "$SSHD_FILE" 644 < <(printf '%s\n' "$why" "${@/#/Port }") || return
-    ! uses_socket || put "$SSH_SOCKET_FILE" 644 < <(printf '%s\n' "$why" '[Socket]' ListenStream= "${@/#/ListenStream=}")
+    ((!sshd_socket)) || put "$SSH_SOCKET_FILE" 644 < <(printf '%s\n' "$why" '[Socket]' ListenStream= "${@/#/ListenStream=}")
 }
 
 sshd_valid() {
@@ -139,8 +140,9 @@ sshd_valid() {
 }
 
 sshd_reload() {
+    sshd_applied=1
     run systemctl daemon-reload || return
-    if uses_socket; then
+    if ((sshd_socket)); then
         # systemd restarts no socket whose service runs. The socket listens while the service is stopped.
         run systemctl stop ssh.service && run systemctl restart ssh.socket
     else
@@ -159,8 +161,10 @@ back_out() {
     [[ ! -f $1/sshd ]] || cp --preserve "$1/sshd" "$SSHD_FILE"
     [[ ! -f $1/socket ]] || cp --preserve "$1/socket" "$SSH_SOCKET_FILE"
     rm -rf "$1"
-    if ((!image_build)); then
-        sshd_reload || run systemctl restart ssh.service || true
+    # An sshd that was told nothing yet goes on as it is.
+    if ((sshd_applied)); then
+        sshd_reload || true
+        ssh_answers "$sshd_from" || run systemctl restart "$( ((sshd_socket)) && echo ssh.socket || echo ssh.service)" || true
         ssh_answers "$sshd_from" || die "sshd could not be moved to port $sshd_to, and does not answer on port $sshd_from again" \
             "do not leave this connection before it does: systemctl status ssh; journalctl -u ssh"
     fi
@@ -189,6 +193,7 @@ give_sshd_back() {
         drop "$SSHD_OFF_FILE"
         return
     fi
+    settle_sshd
     sshd_from=$(moved_to) sshd_to=22
     [[ $sshd_from ]] || return 0
     say "moving this machine's own sshd back to port 22"

@@ -257,6 +257,10 @@ STORY
     on_a_machine <<<'nft add table inet mine; nft list ruleset >/tmp/before; install --box-image box.tar; nft list ruleset | diff /tmp/before -'
 }
 
+@test "a box image of another name gets the one that boxes are made from" {
+    on_a_machine <<<'echo boxgate/box:other >docker/loaded; install --box-image box.tar; called "docker tag boxgate/box:other boxgate/box:latest"'
+}
+
 # --- ports and images
 
 @test "another port is the socket's, and moves without a stop of connections" {

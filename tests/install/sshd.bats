@@ -114,16 +114,21 @@ STORY
         called "ufw allow 22/tcp comment Boxgate"
 STORY
 }
-@test "a configuration that sshd refuses moves nothing" {
+@test "a configuration that sshd refuses already is told before anything is changed" {
+    on_a_machine <<<'sshd_runs; echo "Frobnicate yes" >/etc/ssh/sshd_config.d/zz.conf; OPTIONS=(--sshd-port 2222); refuses "its own configuration not valid" "Frobnicate"; answers 22 OpenSSH'
+}
+@test "a configuration that sshd refuses on the way moves nothing, and the running one is not touched" {
     on_a_machine <<'STORY'
         sshd_runs
-        echo 'Frobnicate yes' >/etc/ssh/sshd_config.d/zz.conf
+        mv /usr/sbin/sshd /usr/sbin/sshd.real
+        printf '#!/bin/sh\n[ "$1" != -t ] || [ ! -e /etc/ssh/sshd_config.d/boxgate.conf ] || { echo "no such port" >&2; exit 255; }\nexec /usr/sbin/sshd.real "$@"\n' >/usr/sbin/sshd
+        chmod 755 /usr/sbin/sshd
         ! install --box-image box.tar --sshd-port 2222
         said "sshd refuses its configuration"
         said "is on port 22 as before"
         [[ ! -e /etc/ssh/sshd_config.d/boxgate.conf ]]
         answers 22 OpenSSH
-        uncalled "reload ssh.service|gateway"
+        uncalled "ssh.service|start boxgate"
 STORY
 }
 @test "an sshd that does not come to its new port is brought back, and the gateway not started" {

@@ -1,5 +1,6 @@
 # What stories of an installation say. They run in a machine of their own, see `machine`.
 # shellcheck shell=bash
+# shellcheck disable=SC2119,SC2120 # stories give versions
 
 # install [OPTION…]: with alice's key, packages and Sysbox at hand. What it says is in /machine/said.
 install() { /boxgate/ami/install.sh --packages /machine/debs "$@" >/machine/said 2>&1 </dev/null || { ended=$? && cat /machine/said && return $ended; }; }
