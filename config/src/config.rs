@@ -53,6 +53,8 @@ pub struct GatewayConfig {
     pub key_url_refresh: Duration,
     /// Authorities of the HTTPS servers at those URLs, in PEM, beside those that this host trusts anyway.
     pub key_url_ca_file: Option<PathBuf>,
+    /// How long a worker that another one has taken over from keeps its connections. None: until they end.
+    pub drain: Option<Duration>,
     pub penalties: PenaltyConfig,
 }
 

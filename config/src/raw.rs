@@ -56,6 +56,7 @@ pub(crate) struct Gateway {
     pub(crate) revoked_keys: Option<Field<String>>,
     pub(crate) key_url_refresh: Option<Field<String>>,
     pub(crate) key_url_ca_file: Option<Field<String>>,
+    pub(crate) drain: Option<Field<String>>,
     #[serde(default)]
     pub(crate) penalties: Penalties,
 }

@@ -60,6 +60,7 @@ listen = []
 state_dir = "state"
 login_grace_time = "10ms"
 max_auth_tries = 0
+drain = "0s"
 
 [provisioner]
 instance = "My Host"

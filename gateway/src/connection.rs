@@ -46,7 +46,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Characters of a login name that are logged.
 const LOGGED_NAME: usize = 64;
-const RESTARTING: &str = "the gateway is being restarted. Log in again in a moment.";
 
 /// Where the pipe's end waits until russh says that authentication succeeded.
 type ClientEndSlot = Arc<Mutex<Option<ClientEnd>>>;
@@ -180,7 +179,7 @@ pub async fn serve(
     let opened = tokio::select! {
         opened = open(&shared, &handle, principal, &login) => opened,
         _ = &mut session => return info!("left before the box was ready"),
-        () = shared.stop.cancelled() => return part(session, &ender, RESTARTING).await,
+        why = shared.ending.begun() => return part(session, &ender, &farewell::end(why)).await,
     };
     let Opened { upstream: Upstream { client, hold }, devbox } = match opened {
         Ok(opened) => opened,
@@ -200,8 +199,8 @@ pub async fn serve(
 
     tokio::select! {
         result = &mut session => account.close(Some(result)),
-        () = shared.stop.cancelled() => {
-            part(session, &ender, RESTARTING).await;
+        why = shared.ending.begun() => {
+            part(session, &ender, &farewell::end(why)).await;
             account.close(None);
         }
     }
@@ -262,7 +261,7 @@ async fn authenticate(
                 Offence::GraceExceeded
             }
         },
-        () = shared.stop.cancelled() => return None,
+        _ = shared.ending.begun() => return None,
     };
     shared.penalties.add(peer.ip(), offence);
     None

@@ -9,6 +9,7 @@ use boxgate_provisioner_api::ClientError;
 use crate::dial::DialError;
 use crate::ensure::EnsureError;
 use crate::resolve::Refusal;
+use crate::server::Why;
 
 /// Why a client who proved who she is gets no box.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,18 @@ pub fn text(error: &OpenError) -> String {
     }
 }
 
+/// The text for somebody whose connection the gateway ends.
+#[must_use]
+pub fn end(why: Why) -> String {
+    match why {
+        Why::Restart => "the gateway is being restarted. Log in again in a moment.".to_owned(),
+        Why::Drained { after } => format!(
+            "the gateway was renewed {} ago, and no connection of before may last longer. Your box goes on: log in again.",
+            humantime::format_duration(after)
+        ),
+    }
+}
+
 /// The provisioner, or the mode of its socket, keeps the gateway out.
 fn not_allowed(fault: &ClientError) -> bool {
     match fault {
@@ -83,6 +96,8 @@ fn not_allowed(fault: &ClientError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use boxgate_config::LoginName;
     use boxgate_provisioner_api::{Failure, FailureCode};
 
@@ -121,6 +136,8 @@ mod tests {
                 source: DialError::Connect(io::ErrorKind::NotFound.into()),
             },
         ];
-        insta::assert_snapshot!(errors.iter().map(text).collect::<Vec<_>>().join("\n"));
+        let ends = [Why::Restart, Why::Drained { after: Duration::from_secs(86_400) }];
+        let all: Vec<_> = errors.iter().map(text).chain(ends.map(end)).collect();
+        insta::assert_snapshot!(all.join("\n"));
     }
 }

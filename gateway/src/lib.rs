@@ -10,6 +10,9 @@
 //! [`connection`] walks one client through that line; each step is a module of its name. [`uses`] tells the
 //! provisioner meanwhile who is connected to which box.
 //!
+//! All of that is done by a worker process ([`worker`]), which a small supervisor ([`supervise`]) renews without anyone
+//! noticing: it holds the listening sockets ([`listeners`]) and reads nothing from the network.
+//!
 //! Invariants:
 //! - Nothing is asked of the provisioner before a signature was verified ([`connection`]).
 //! - [`resolve::resolve`] alone makes a [`resolve::Grant`] or a [`resolve::LobbyGrant`], and [`ensure`] takes nothing
@@ -27,11 +30,16 @@ pub mod ensure;
 pub mod farewell;
 pub mod host_keys;
 pub mod key_file;
+pub mod leash;
+pub mod listeners;
 pub mod penalties;
 pub mod relay;
 pub mod resolve;
 pub mod server;
+pub mod service;
 pub mod socket;
 pub mod startups;
+pub mod supervise;
 pub mod uses;
 pub mod watched_file;
+pub mod worker;

@@ -1,19 +1,22 @@
-//! `boxgate-gateway`: reads the configuration, starts the server, turns its end into an exit code.
+//! `boxgate-gateway`: reads the configuration, supervises workers or is one, turns the end into an exit code.
 
+use std::env;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use boxgate_config::Config;
-use boxgate_gateway::authenticate;
-use boxgate_gateway::server::Server;
+use boxgate_gateway::supervise::{self, Program};
+use boxgate_gateway::{authenticate, listeners, worker};
 use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
 /// The network-facing SSH server of Boxgate.
+///
+/// SIGHUP renews it, with the program and the configuration that are there then, and SIGTERM ends it; connections go on
+/// in either case, until they end or `gateway.drain` is over. SIGINT (Ctrl-C) ends connections too.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
@@ -29,6 +32,10 @@ struct Args {
     /// How log lines are written. `RUST_LOG` chooses which (default: info).
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+
+    /// Be a worker of the supervisor that is at the other end of standard input.
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -54,7 +61,7 @@ fn main() -> ExitCode {
         };
     }
     log(args.log_format);
-    match serve(config) {
+    match serve(config, args.worker) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => complain(&format_args!("boxgate-gateway: {fault:#}")),
     }
@@ -66,19 +73,32 @@ fn complain(fault: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(config: Config, is_worker: bool) -> anyhow::Result<()> {
     // It reads hostile bytes from anywhere: nothing here needs root, so nothing here gets it.
     if nix::unistd::geteuid().is_root() {
         bail!("refuses to run as root: start it as the user {:?}", config.provisioner.gateway_user);
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        cancel_on_signal(stop.clone())?;
-        let server = Server::bind(config).await?;
-        server.run(stop).await;
-        Ok(())
+    let given = listeners::given()?;
+    if is_worker {
+        let runtime = runtime::Runtime::new().context("cannot start the async runtime")?;
+        return runtime.block_on(worker::work(config, given));
+    }
+    // One thread is enough for it, and the only one that may start processes.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the async runtime")?.block_on(async {
+        let listeners = match given {
+            none if none.is_empty() => listeners::bind(&config.gateway.listen).await?,
+            given => given,
+        };
+        Ok(supervise::supervise(workers()?, listeners).await?)
     })
+}
+
+/// This program with these arguments, as a worker.
+fn workers() -> anyhow::Result<Program> {
+    let executable = env::current_exe().context("cannot find this program's own file")?;
+    let arguments = env::args_os().skip(1).chain(["--worker".into()]).collect();
+    Ok(Program { executable, arguments })
 }
 
 fn log(format: LogFormat) {
@@ -88,17 +108,4 @@ fn log(format: LogFormat) {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
-}
-
-fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    });
-    Ok(())
 }

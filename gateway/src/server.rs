@@ -1,8 +1,14 @@
-//! Binds the addresses, owns what all connections share, limits how many there are, and drains at the end.
+//! Owns what all connections share, limits how many there are, accepts until it drains, and ends them at the end.
+//!
+//! ```text
+//!  accepting ──drain──► draining ──the last connection has ended, or gateway.drain is over──► ending
+//!      └───────────────────┴────────────────────────end────────────────────────────────────────▲
+//! ```
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use boxgate_config::Config;
@@ -12,6 +18,8 @@ use russh::server;
 use russh::{MethodKind, MethodSet, SshId};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, field, info, info_span, warn};
@@ -21,6 +29,7 @@ use crate::authority::Authority;
 use crate::dial::{Dialer, Spares};
 use crate::host_keys::HostCertificateError;
 use crate::key_file::KeyFileError;
+use crate::leash::Orders;
 use crate::penalties::Penalties;
 use crate::relay::HostKeys;
 use crate::socket::Ender;
@@ -28,8 +37,10 @@ use crate::startups::Startups;
 use crate::uses::Uses;
 use crate::{authenticate, connection, host_keys, relay, socket};
 
-/// How long connections may take to end once the gateway is told to.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long connections may take to end once they are told to.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// For telling the provisioner that the last connection has ended.
+const LAST_REPORT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which is nearly always a lack of file descriptors: they come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,22 +62,55 @@ pub struct Shared {
     pub penalties: Penalties,
     /// Permits for connections of any kind.
     pub connections: Arc<Semaphore>,
-    /// Cancelled when the gateway is told to end.
-    pub stop: CancellationToken,
+    /// That all connections are to end.
+    pub ending: Ending,
 }
 
-/// A gateway that is bound and not yet accepting.
+/// Why connections are ended that are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The gateway ends.
+    Restart,
+    /// They went on for so long after another worker had taken over.
+    Drained { after: Duration },
+}
+
+/// That all connections are to end, once it has begun.
+#[derive(Debug, Default)]
+pub struct Ending {
+    begun: CancellationToken,
+    why: OnceLock<Why>,
+}
+
+impl Ending {
+    fn begin(&self, why: Why) {
+        // The first reason is the one that is told.
+        self.why.get_or_init(|| why);
+        self.begun.cancel();
+    }
+
+    /// Waits until it begins, and says why.
+    pub async fn begun(&self) -> Why {
+        self.begun.cancelled().await;
+        self.why.get().copied().unwrap_or(Why::Restart)
+    }
+}
+
+/// A gateway that is ready and not yet accepting.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
     shared: Shared,
+    connections: TaskTracker,
+    /// How long connections may go on once it drains; none is for as long as they like.
+    drain: Option<Duration>,
 }
 
 /// Why a gateway could not begin.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error("cannot listen on {address}: {source}{}", remedy(*address, source))]
-    Listen { address: SocketAddr, source: io::Error },
+pub enum StartError {
+    #[error("cannot accept connections: {0}")]
+    Listen(io::Error),
     #[error("cannot make the directory {}: {source}", dir.display())]
     StateDir { dir: std::path::PathBuf, source: io::Error },
     #[error(transparent)]
@@ -79,31 +123,16 @@ pub enum BindError {
     Users(#[from] UsersError),
 }
 
-fn remedy(address: SocketAddr, fault: &io::Error) -> String {
-    match fault.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!(": another program has port {}, end it or change gateway.listen", address.port())
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!(": port {} needs CAP_NET_BIND_SERVICE, or choose one above 1023", address.port())
-        }
-        _ => String::new(),
-    }
-}
-
 impl Server {
-    /// Reads or makes the keys and binds every address.
+    /// Reads or makes the keys. To be called where tokio runs.
     ///
     /// # Errors
     /// The first thing that is in the way, with what to do about it.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
+    pub fn new(config: Config, listeners: Vec<std::net::TcpListener>) -> Result<Self, StartError> {
         let dir = &config.gateway.state_dir;
-        std::fs::create_dir_all(dir).map_err(|source| BindError::StateDir { dir: dir.clone(), source })?;
-        let mut listeners = Vec::new();
-        for &address in &config.gateway.listen {
-            let bound = TcpListener::bind(address).await;
-            listeners.push(bound.map_err(|source| BindError::Listen { address, source })?);
-        }
+        std::fs::create_dir_all(dir).map_err(|source| StartError::StateDir { dir: dir.clone(), source })?;
+        let listeners = listeners.into_iter().map(listener).collect::<Result<_, _>>();
+        let listeners = listeners.map_err(StartError::Listen)?;
         let keys = host_keys::load_or_make_all(dir)?;
         let host_keys = Arc::new(HostKeys::new(keys.clone())?);
         let certificates = host_keys::load_certificates(&config.gateway.host_certificates, &keys)?;
@@ -122,10 +151,16 @@ impl Server {
             startups: Startups::new(config.gateway.max_startups),
             penalties: Penalties::new(config.gateway.penalties),
             connections: Arc::new(Semaphore::new(config.gateway.max_connections)),
-            stop: CancellationToken::new(),
+            ending: Ending::default(),
         };
         raise_file_limit();
-        Ok(Self { listeners, shared })
+        Ok(Self { listeners, shared, connections: TaskTracker::new(), drain: config.gateway.drain })
+    }
+
+    /// Those that there are at any time.
+    #[must_use]
+    pub fn connections(&self) -> TaskTracker {
+        self.connections.clone()
     }
 
     /// The addresses bound, with the ports that the kernel chose where 0 was asked for.
@@ -134,42 +169,89 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until `stop`, then tells every client and waits for them, but not for long.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until it is told to end, or to drain and has drained. Clients who are connected then are told and waited
+    /// for, but not for long.
+    pub async fn run(self, orders: Orders) {
         for address in self.addresses() {
             info!(%address, "listening");
         }
-        let shared = Arc::new(Shared { stop: stop.clone(), ..self.shared });
-        let tasks = TaskTracker::new();
-        let urls = shared.users.urls();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(async move { urls.run().await }));
-        let telling = Arc::clone(&shared);
-        let tell = async move { telling.uses.report_to(&telling.provisioner).await };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(tell));
+        let (connections, shared) = (self.connections, Arc::new(self.shared));
+        let chores = chores(&shared);
+        let accepting = TaskTracker::new();
+        let stop = CancellationToken::new();
         for listener in self.listeners {
-            let accepting = accept(listener, Arc::clone(&shared), tasks.clone());
-            tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
+            let accept = accept(listener, Arc::clone(&shared), connections.clone());
+            accepting.spawn(stop.clone().run_until_cancelled_owned(accept));
         }
-        stop.cancelled().await;
-        tasks.close();
-        info!("ending");
-        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-            warn!(connections = tasks.len(), "ended with connections still open");
+        tokio::select! {
+            () = orders.drain.cancelled() => {}
+            () = orders.end.cancelled() => {}
         }
+        stop.cancel();
+        accepting.close();
+        accepting.wait().await;
+        orders.closed.cancel();
+        connections.close();
+        let why = tokio::select! {
+            biased;
+            () = orders.end.cancelled() => Why::Restart,
+            why = drained(&shared, &connections, self.drain) => why,
+        };
+        info!(connections = connections.len(), "ending");
+        shared.ending.begin(why);
+        if timeout(GOODBYE, connections.wait()).await.is_err() {
+            warn!(connections = connections.len(), "ended with connections still open");
+        }
+        drop(chores);
+        // So that nobody is counted who is gone. Whether the provisioner hears it or not, this is the end.
+        drop(timeout(LAST_REPORT, shared.uses.report(&shared.provisioner)).await);
     }
+}
+
+/// What is done beside the connections, and for them, until it is dropped.
+fn chores(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut chores = JoinSet::new();
+    let urls = shared.users.urls();
+    chores.spawn(async move { urls.run().await });
+    let telling = Arc::clone(shared);
+    chores.spawn(async move { telling.uses.report_to(&telling.provisioner).await });
+    chores
+}
+
+/// Lets the connections that there are go on to their end, but not for longer than `limit`.
+async fn drained(shared: &Shared, connections: &TaskTracker, limit: Option<Duration>) -> Why {
+    info!(connections = connections.len(), "draining: accepts nobody any more");
+    shared.spares.give_up();
+    let over = async {
+        match limit {
+            Some(limit) => sleep(limit).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        () = connections.wait() => Why::Restart,
+        () = over => Why::Drained { after: limit.unwrap_or_default() },
+    }
+}
+
+fn listener(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    // systemd's are blocking.
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
 }
 
 /// Takes a connection's permit before it accepts: what cannot be served waits in the kernel's backlog, not in
 /// memory. A start-up's permit is taken after, and what gets none is turned away at once: strangers who say
 /// nothing may fill the start-ups, and whoever comes then should learn it and try again, not queue behind them.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: TaskTracker) {
     loop {
         let Ok(connection) = Arc::clone(&shared.connections).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            // A socket for both IP versions tells IPv4 clients by IPv6 addresses, in which no person would know them.
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Err(fault) => {
                 error!(%fault, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
@@ -194,7 +276,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) 
             }
             drop(connection);
         };
-        tasks.spawn(serve.instrument(span));
+        connections.spawn(serve.instrument(span));
     }
 }
 

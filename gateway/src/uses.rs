@@ -1,14 +1,15 @@
 //! Who uses which box through this gateway, told to the provisioner every few seconds: it stops boxes that nobody
 //! uses, and lists connections.
 //!
-//! Each report says all there is, so neither side has to remember what the other one knows.
+//! Each report says all there is, so neither side has to remember what the other one knows. While one worker drains and
+//! another one serves, each reports its own connections under its own name, to its end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{BoxUse, Client, UseReport};
+use boxgate_provisioner_api::{BoxUse, Client, ClientError, UseReport};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -102,17 +103,24 @@ impl Uses {
         boxes.into_iter().map(one).collect()
     }
 
+    /// Tells the provisioner once.
+    ///
+    /// # Errors
+    /// Why it does not know.
+    pub async fn report(&self, provisioner: &Client) -> Result<(), ClientError> {
+        let begun = Instant::now();
+        let report = UseReport { gateway: self.gateway.clone(), boxes: self.boxes() };
+        provisioner.report_use(&report).await?;
+        self.inner().left.retain(|_, left| *left > begun);
+        Ok(())
+    }
+
     /// Tells the provisioner, until it is dropped.
     pub async fn report_to(&self, provisioner: &Client) {
         let mut reached = true;
         loop {
-            let begun = Instant::now();
-            let report = UseReport { gateway: self.gateway.clone(), boxes: self.boxes() };
-            match provisioner.report_use(&report).await {
-                Ok(()) => {
-                    reached = true;
-                    self.inner().left.retain(|_, left| *left > begun);
-                }
+            match self.report(provisioner).await {
+                Ok(()) => reached = true,
                 // It comes back, and is told then.
                 Err(fault) if reached => {
                     warn!(%fault, "cannot tell the provisioner which boxes are in use");

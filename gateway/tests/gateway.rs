@@ -12,6 +12,8 @@ mod key_urls;
 mod keys;
 #[path = "gateway/lobby.rs"]
 mod lobby;
+#[path = "gateway/renewal.rs"]
+mod renewal;
 #[path = "gateway/strangers.rs"]
 mod strangers;
 mod support;
@@ -172,6 +174,14 @@ async fn a_restart_tells_those_who_are_connected() {
     let ended = timeout(Duration::from_secs(10), child.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(255));
     assert!(text(&ended.stderr).contains("the gateway is being restarted"), "{}", text(&ended.stderr));
+}
+
+#[tokio::test]
+async fn a_client_over_a_socket_for_both_ip_versions_is_known_by_its_own_address() {
+    let gateway = Gateway::start_with("listen = [\"[::]:0\"]", Answer::the_box()).await;
+    assert_eq!(text(&gateway.run("echo out").await.stdout), "out\n");
+    let log = fs::read_to_string(gateway.path("sshd.log")).unwrap();
+    assert!(log.contains("127.0.0.1") && !log.contains("::ffff"), "{log}");
 }
 
 async fn greeting(gateway: &Gateway) -> String {

@@ -34,6 +34,7 @@ pub mod network;
 pub mod objects;
 pub mod reconcile;
 pub mod server;
+mod service;
 pub mod state;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boxgate_config::Config;
+use sd_notify::NotifyState;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -73,13 +75,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let fleet = Fleet::new(ensurer, shutdown.clone());
     let (answering, receiving) =
         (server.serve(fleet.clone(), shutdown.clone()), lobby.serve(shutdown.clone()));
-    let serving = async { tokio::join!(answering, receiving, fleet.look_after()) };
+    let serving = async {
+        let reporting = shutdown.clone().run_until_cancelled_owned(service::report(&fleet));
+        tokio::join!(answering, receiving, fleet.look_after(), reporting)
+    };
     tokio::pin!(serving);
     tokio::select! {
         // What serves ends with the shutdown too, and what is under way is waited for first.
         biased;
         () = shutdown.cancelled() => {
             info!("shutting down");
+            service::tell(&[NotifyState::Stopping]);
             let ended = async { tokio::join!(&mut serving, fleet.landed()) };
             if timeout(SHUTDOWN, ended).await.is_err() {
                 warn!("not all came to an end in {SHUTDOWN:?}; the next start goes on from what is there");

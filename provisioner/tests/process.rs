@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's set-up may panic")]
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -59,8 +60,13 @@ async fn it_serves_without_docker_and_ends_when_told() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     let mut command = serving(directory.path(), "off");
+    let notified = UnixDatagram::bind(path("notify")).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    command.env("NOTIFY_SOCKET", path("notify")).env("WATCHDOG_USEC", "400000");
     let process = command.args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let expect = |state: &str| while !message(&notified).starts_with(state) {};
 
+    expect("READY=1");
     let health = health(&Client::new(path("socket"))).await;
     match health.engine {
         Engine::Unavailable { reason } => assert!(reason.contains("there is no"), "{reason}"),
@@ -68,10 +74,15 @@ async fn it_serves_without_docker_and_ends_when_told() {
     }
     assert!(health.isolated);
     assert_eq!(health.firewall, Firewall::Off);
+    expect("STATUS=Serving, but no box is had: ");
+    // One is the first; further ones show that it works still.
+    expect("WATCHDOG=1");
+    expect("WATCHDOG=1");
 
     kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
     let output = process.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    expect("STOPPING=1");
     assert!(!path("socket").exists());
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.lines().all(|line| line.starts_with(r#"{"timestamp":"#)), "{log}");
@@ -103,6 +114,13 @@ async fn without_a_firewall_no_box_is_had() {
     kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
     let log = String::from_utf8(process.wait_with_output().unwrap().stderr).unwrap();
     assert!(log.contains("no box is had until this is mended"), "{log}");
+}
+
+/// What the service manager is told next.
+fn message(notified: &UnixDatagram) -> String {
+    let mut message = [0; 1024];
+    let length = notified.recv(&mut message).expect("a notification");
+    String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
 /// The program with all that is its own in a directory, and no engine.

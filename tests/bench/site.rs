@@ -120,10 +120,10 @@ impl Site {
         self.devhost.login(Site::USER).ssh(command).ok().text()
     }
 
-    /// The process of a peer that is a gateway.
+    /// The process that serves at a peer that is a gateway.
     pub(crate) fn gateway_pid(&self, peer: Peer) -> u32 {
         let program = if peer == Peer::Cold { &self.cold } else { &self.devhost.gateway };
-        program.pid().expect("a running gateway")
+        program.worker()
     }
 
     pub(crate) fn directory(&self) -> &Path {

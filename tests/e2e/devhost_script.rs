@@ -13,6 +13,8 @@ use nix::sys::signal::Signal;
 /// A first build of everything on a slow machine.
 const BUILT_WITHIN: Duration = Duration::from_secs(1800);
 const AT_ONCE: Duration = Duration::from_secs(30);
+/// The provisioner, the gateway and its worker.
+const PROGRAMS: usize = 3;
 
 /// A place where the script sets up a devhost.
 struct Script {
@@ -77,7 +79,7 @@ fn up_detached_then_down_then_up_again_then_purge() {
     let script = Script::new();
     let up = script.up(&["--detach"]).ok();
     let up = up.stdout_has(&format!("ssh -p {} alice@127.0.0.1", script.port)).stderr_has("WARNING");
-    assert_eq!(script.programs().len(), 2, "programs after\n{up}");
+    assert_eq!(script.programs().len(), PROGRAMS, "programs after\n{up}");
     assert_eq!(script.ssh("echo mark >marked; whoami"), "alice");
     let made = script.container_id();
 
@@ -109,7 +111,7 @@ fn ctrl_c_ends_what_up_started() {
     until("programs of up", BUILT_WITHIN, || {
         assert!(up.is_running(), "up ended: {}", up.finish_within(AT_ONCE));
         let programs = script.programs();
-        if programs.len() == 2 { Ok(()) } else { Err(format!("{programs:?}")) }
+        if programs.len() == PROGRAMS { Ok(()) } else { Err(format!("{programs:?}")) }
     });
     up.expect_stdout("ssh -p");
     assert_eq!(script.ssh("whoami"), "alice");

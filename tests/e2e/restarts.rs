@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use boxgate_tests::docker::{busybox_root, docker, inspect};
-use boxgate_tests::{Devhost, Login};
+use boxgate_tests::{Devhost, Login, Setup, Stopwatch, until};
+use nix::sys::signal::Signal;
 
 const TOLD: [&str; 2] = ["-o", "LogLevel=INFO"];
 
@@ -125,8 +126,45 @@ fn programs_that_are_asked_to_end_say_so_to_their_clients() {
     let devhost = Devhost::start(&["alice"]);
     let mut live = devhost.login("alice").ssh("echo in; cat").start();
     live.expect_stdout("in\n");
-    devhost.gateway.terminate();
+    devhost.gateway.interrupt();
     live.finish_within(Duration::from_secs(10)).code(255).stderr_has("the gateway is being restarted");
     devhost.provisioner.terminate();
     assert_eq!(devhost.objects().containers, [devhost.container("alice")], "the box stays");
+}
+
+/// The provisioner hears of her from the worker that drains, so that her box does not idle.
+#[test]
+#[ignore = "needs Docker: ./devhost test runs it"]
+fn connections_live_through_a_renewal_and_a_restart_and_keep_their_box_in_use() {
+    const IDLE: Duration = Duration::from_secs(5);
+    let devhost = Setup::of(&["alice"]).set("box.idle_stop", "\"5s\"").start();
+    let alice = devhost.login("alice");
+    let mut live = alice.ssh("cat").start();
+    live.write("before\n");
+    live.expect_stdout("before\n");
+    let first = devhost.gateway.worker();
+
+    devhost.gateway.signal(Signal::SIGHUP);
+    devhost.gateway.expect_line(&["a new worker serves", &format!("before={first}")]);
+    alice.ssh("hostname").ok().stdout_is("alice\n");
+    devhost.gateway.terminate();
+    devhost.start_gateway();
+    alice.ssh("hostname").ok().stdout_is("alice\n");
+
+    let watch = Stopwatch::start();
+    for line in 0.. {
+        if watch.elapsed() > 3 * IDLE {
+            break;
+        }
+        live.write(&format!("line {line}\n"));
+        live.expect_stdout(&format!("line {line}\n"));
+        let listed = devhost.boxgate(&["ls", "--json", "--quick"]).ok().text();
+        assert!(listed.contains("\"running\""), "{listed}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    live.finish_within(Duration::from_secs(10)).code(0);
+    until("end of the workers that drained", Duration::from_secs(10), || {
+        let left = devhost.gateway.processes();
+        if left.len() == 2 { Ok(()) } else { Err(format!("{left:?}, and not a supervisor and its worker")) }
+    });
 }

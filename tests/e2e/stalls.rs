@@ -18,11 +18,10 @@ const LONG_AWAY: Duration = Duration::from_secs(20);
 /// What the gateway may need beyond its idle size: buffers of some dozen connections, and what the allocator keeps.
 const ROOM_KIB: u64 = 8 * 1024;
 
-/// Resident memory of the gateway (proc(5), `VmRSS`), in KiB.
+/// Resident memory of the gateway's worker (proc(5), `VmRSS`), in KiB.
 #[track_caller]
 fn resident_kib(devhost: &Devhost) -> u64 {
-    let pid = fs::read_to_string(devhost.directory().join("gateway.pid")).unwrap();
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", devhost.gateway.worker())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

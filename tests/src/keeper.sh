@@ -16,6 +16,8 @@ clear_place() {
             kill -KILL "$pid"
         fi
     done
+    # Workers whose supervisor is gone.
+    pgrep -f "^$directory/" | xargs -r kill -KILL
     ours=label=io.boxgate.instance=$instance
     "$docker" ps -aq --filter "$ours" | xargs -r "$docker" rm --force --volumes
     "$docker" volume ls -q --filter "$ours" | xargs -r "$docker" volume rm

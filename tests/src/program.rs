@@ -20,6 +20,9 @@ const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 /// Lines of a log that a failure shows.
 const TAIL: usize = 40;
 
+/// The words of its command with which a program begins once it runs: itself, `--config`, and the file.
+const PROGRAM_WORDS: usize = 3;
+
 /// A program that may or may not be running.
 #[derive(Debug)]
 pub struct Program {
@@ -59,19 +62,38 @@ impl Program {
         })
     }
 
-    /// Kills it, so that it can tell nobody.
+    /// Kills it with all of its workers, so that it can tell nobody.
     pub fn kill(&self) {
+        for pid in self.processes() {
+            // One that has ended just now need not be killed.
+            kill(pid, Signal::SIGKILL).ok();
+        }
         if let Some(mut child) = self.child.lock().unwrap().take() {
-            child.kill().unwrap();
+            child.kill().ok();
             child.wait().unwrap();
         }
+        until(&format!("end of all of the {}", self.name), ENDED_WITHIN, || match &self.processes()[..] {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
     }
 
     /// Asks it to end, which it must do well and soon.
     #[track_caller]
     pub fn terminate(&self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// The same as a Ctrl-C does, after which the gateway keeps no connections.
+    #[track_caller]
+    pub fn interrupt(&self) {
+        self.end(Signal::SIGINT);
+    }
+
+    #[track_caller]
+    fn end(&self, signal: Signal) {
         let Some(mut child) = self.child.lock().unwrap().take() else { return };
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
         let status = until(&format!("end of the {}", self.name), ENDED_WITHIN, || {
             child.try_wait().unwrap().ok_or_else(|| self.last_words(Mark::default()))
         });
@@ -86,6 +108,33 @@ impl Program {
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.lock().unwrap().as_ref().map(Child::id)
+    }
+
+    /// The process that serves, if the one that was started is a supervisor of such.
+    #[track_caller]
+    pub fn worker(&self) -> u32 {
+        let pid = self.pid().expect("it runs");
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        // The youngest is the last.
+        children.split_whitespace().last().expect("it has a worker").parse().unwrap()
+    }
+
+    /// Asks it to do what it does on that signal, and to go on.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.pid().expect("it runs");
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+    }
+
+    /// Every process of it, those among them that were left to themselves.
+    pub fn processes(&self) -> Vec<Pid> {
+        let words = &self.command[self.command.len() - PROGRAM_WORDS..];
+        let ours = |pid: i32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split('\0').take(PROGRAM_WORDS).eq(words.iter().map(String::as_str))
+        };
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|&pid| ours(pid)).map(Pid::from_raw).collect()
     }
 
     pub fn is_running(&self) -> bool {

@@ -8,6 +8,9 @@ use super::users::plain_key;
 use crate::raw::{self, Field};
 use crate::{AddressPatterns, GatewayConfig, PenaltyConfig, PublicName, Startups};
 
+/// A day: whoever stays logged in overnight is not cut off in the morning, and what is old is gone the day after.
+const DRAIN: Duration = Duration::from_secs(24 * 3600);
+
 pub(super) fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfig {
     let grace = Duration::from_secs(60);
     let certificates = raw.host_certificates.as_deref().unwrap_or_default();
@@ -59,6 +62,7 @@ pub(super) fn gateway(raw: &raw::Gateway, check: &mut Check<'_>) -> GatewayConfi
             raw.key_url_ca_file.as_ref(),
             "/etc/boxgate/key-servers.pem",
         ),
+        drain: drain(raw.drain.as_ref(), check),
         penalties: penalties(&raw.penalties, check),
     }
 }
@@ -77,6 +81,16 @@ fn listen(field: Option<&Field<Vec<String>>>, check: &mut Check<'_>) -> Vec<Sock
             addresses.iter().map(parse).collect()
         },
     )
+}
+
+fn drain(field: Option<&Field<String>>, check: &mut Check<'_>) -> Option<Duration> {
+    let remedy = "write a time of at least one second with its unit, for example \"24h\", or \"never\"";
+    check.read("gateway.drain", field, Some(DRAIN), remedy, |text| match humantime::parse_duration(&text) {
+        _ if text == "never" => Ok(None),
+        Ok(duration) if duration >= Duration::from_secs(1) => Ok(Some(duration)),
+        Ok(_) => Err(format!("{text} is too short")),
+        Err(fault) => Err(format!("{text:?} is not a time: {fault}")),
+    })
 }
 
 fn startups(field: Option<&Field<raw::Startups>>, check: &mut Check<'_>) -> Startups {

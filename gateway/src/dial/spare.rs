@@ -32,7 +32,8 @@ pub struct Spares {
     /// Per box; 0 is none.
     wanted: usize,
     dialer: Dialer,
-    boxes: Mutex<HashMap<DevBoxId, Shelf>>,
+    /// None once they are given up.
+    boxes: Mutex<Option<HashMap<DevBoxId, Shelf>>>,
 }
 
 /// What is kept for one box.
@@ -48,7 +49,7 @@ impl Spares {
     /// Up to `wanted` spare connections per box.
     #[must_use]
     pub fn new(wanted: usize, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { wanted, dialer, boxes: Mutex::default() })
+        Arc::new(Self { wanted, dialer, boxes: Mutex::new(Some(HashMap::new())) })
     }
 
     /// A connection to the box at `endpoint`: at once, when one is ready, or the one that is being dialed.
@@ -77,9 +78,10 @@ impl Spares {
     #[must_use]
     pub fn lease(self: &Arc<Self>, devbox: &DevBoxId, endpoint: &Endpoint) -> Lease {
         let now = Instant::now();
-        let mut boxes = self.lock();
-        let known = boxes.get_mut(devbox);
-        if let Some(entry) = known {
+        let mut shelves = self.lock();
+        let lease = Lease { spares: Arc::clone(self), devbox: devbox.clone() };
+        let Some(boxes) = shelves.as_mut() else { return lease };
+        if let Some(entry) = boxes.get_mut(devbox) {
             if entry.endpoint != *endpoint {
                 entry.endpoint = endpoint.clone();
                 entry.stock.discard();
@@ -94,26 +96,35 @@ impl Spares {
             boxes.insert(devbox.clone(), entry);
             tokio::spawn(keep(Arc::clone(self), devbox.clone(), changed));
         }
-        drop(boxes);
-        Lease { spares: Arc::clone(self), devbox: devbox.clone() }
+        drop(shelves);
+        lease
+    }
+
+    /// Ends all spare connections, and keeps none from now on: whoever comes next goes to another worker.
+    pub fn give_up(&self) {
+        // Each box's task finds then that it has nothing to do.
+        for shelf in self.lock().take().into_iter().flat_map(HashMap::into_values) {
+            shelf.changed.notify_one();
+        }
     }
 
     /// Does something with a box's shelf, if it has one, and tells the box's task.
     fn with<T>(&self, devbox: &DevBoxId, act: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
-        let mut boxes = self.lock();
-        let entry = boxes.get_mut(devbox)?;
+        let mut shelves = self.lock();
+        let entry = shelves.as_mut()?.get_mut(devbox)?;
         let done = act(entry);
         entry.changed.notify_one();
         Some(done)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DevBoxId, Shelf>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<DevBoxId, Shelf>>> {
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What to do next for a box. The shelf of one that nobody uses any more is gone then.
     fn plan(&self, devbox: &DevBoxId) -> (Plan, Option<Endpoint>) {
-        let mut boxes = self.lock();
+        let mut shelves = self.lock();
+        let Some(boxes) = shelves.as_mut() else { return (Plan::End, None) };
         let Some(entry) = boxes.get_mut(devbox) else { return (Plan::End, None) };
         let plan = entry.stock.plan(Instant::now());
         let endpoint = entry.endpoint.clone();

@@ -4,23 +4,27 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
+use axum::{Json, Router};
 use boxgate_config::Config;
+use boxgate_gateway::leash::Orders;
+use boxgate_gateway::listeners;
 use boxgate_gateway::server::Server;
-use boxgate_provisioner_api::{ENSURE_PATH, Endpoint, EnsureEvent, Failure, Progress};
+use boxgate_provisioner_api::{ENSURE_PATH, Endpoint, EnsureEvent, Failure, Progress, USE_PATH, UseReport};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 /// Longest that any client of a test may take.
 const CLIENT_LIMIT: Duration = Duration::from_secs(60);
@@ -45,20 +49,38 @@ impl Answer {
     }
 }
 
-pub(crate) struct Gateway {
+/// All but the gateway itself: keys and configuration, the box's sshd, the provisioner.
+pub(crate) struct Site {
     pub(crate) dir: TempDir,
+    /// Where the gateway listens.
     pub(crate) address: SocketAddr,
     /// Where the box's sshd listens.
     pub(crate) box_address: SocketAddr,
     /// Requests that reached the provisioner.
     pub(crate) asked: Arc<AtomicUsize>,
-    stop: CancellationToken,
+    /// What it was told of the use of boxes.
+    pub(crate) reports: Arc<Mutex<Vec<UseReport>>>,
     sshd: Child,
+}
+
+pub(crate) struct Gateway {
+    site: Site,
+    pub(crate) orders: Orders,
+    /// Ends with the gateway.
+    pub(crate) served: JoinHandle<()>,
+}
+
+impl Deref for Gateway {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.orders.end.cancel();
     }
 }
 
@@ -75,19 +97,25 @@ impl Gateway {
 
     /// The same in a directory in which the test has put something.
     pub(crate) async fn start_in(dir: TempDir, settings: &str, answer: Answer) -> Self {
-        fs::create_dir(dir.path().join("keys.d")).unwrap();
-        for name in ["alice", "stranger", "box_host"] {
-            keygen(&dir.path().join(name), &[]).await;
-        }
-        let config = config(dir.path(), settings);
-        let server = Server::bind(config).await.unwrap();
-        let address = server.addresses()[0];
+        prepare(dir.path()).await;
+        let config = Config::parse(Path::new("test.toml"), &config(dir.path(), settings)).unwrap();
+        let listeners = listeners::bind(&config.gateway.listen).await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listeners[0].local_addr().unwrap().port()));
+        let server = Server::new(config, listeners).unwrap();
+        let site = Site::start(dir, address, answer).await;
+        let orders = Orders::default();
+        let served = tokio::spawn(server.run(orders.clone()));
+        Self { site, orders, served }
+    }
+}
+
+impl Site {
+    /// In a directory that was [prepared](prepare).
+    pub(crate) async fn start(dir: TempDir, address: SocketAddr, answer: Answer) -> Self {
         let (sshd, box_address) = sshd(dir.path()).await;
-        let asked = Arc::new(AtomicUsize::new(0));
-        provisioner(dir.path(), box_address, answer, Arc::clone(&asked));
-        let stop = CancellationToken::new();
-        tokio::spawn(server.run(stop.clone()));
-        Self { dir, address, box_address, asked, stop, sshd }
+        let (asked, reports) = (Arc::default(), Arc::default());
+        provisioner(dir.path(), box_address, answer, Arc::clone(&asked), Arc::clone(&reports));
+        Self { dir, address, box_address, asked, reports, sshd }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -156,20 +184,29 @@ pub(crate) async fn keygen(file: &Path, options: &[&str]) {
     assert!(made.status.success(), "{}", text(&made.stderr));
 }
 
-fn config(dir: &Path, settings: &str) -> Config {
+/// Makes the keys of those who come, and of the box.
+pub(crate) async fn prepare(dir: &Path) {
+    fs::create_dir(dir.join("keys.d")).unwrap();
+    for name in ["alice", "stranger", "box_host"] {
+        keygen(&dir.join(name), &[]).await;
+    }
+}
+
+/// The configuration; see [`Gateway::start_with`].
+pub(crate) fn config(dir: &Path, settings: &str) -> String {
     let key = fs::read_to_string(dir.join("alice.pub")).unwrap();
     let dir_text = dir.display();
     let settings = settings.replace("DIR", &dir_text.to_string());
     // What is hers goes to her table, which stands last.
     let (users, settings): (Vec<_>, Vec<_>) = settings.lines().partition(|line| line.starts_with("key_urls"));
     let (users, settings) = (users.join("\n"), settings.join("\n"));
-    let config = format!(
-        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"{dir_text}/gateway\"\n\
+    let listen = if settings.contains("listen = ") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+    format!(
+        "[gateway]\n{listen}state_dir = \"{dir_text}/gateway\"\n\
          authorized_keys_dir = \"{dir_text}/keys.d\"\n{settings}\n\
          [provisioner]\nsocket = \"{dir_text}/provisioner.sock\"\n[users.alice]\nkeys = [\"{}\"]\n{users}",
         key.trim()
-    );
-    Config::parse(Path::new("test.toml"), &config).unwrap()
+    )
 }
 
 /// A real sshd on loopback that trusts the gateway's CA, as a box's does.
@@ -211,17 +248,30 @@ struct Provisioner {
     endpoint: Endpoint,
     stranger: String,
     asked: Arc<AtomicUsize>,
+    reports: Arc<Mutex<Vec<UseReport>>>,
 }
 
-fn provisioner(dir: &Path, address: SocketAddr, answer: Answer, asked: Arc<AtomicUsize>) {
+fn provisioner(
+    dir: &Path,
+    address: SocketAddr,
+    answer: Answer,
+    asked: Arc<AtomicUsize>,
+    reports: Arc<Mutex<Vec<UseReport>>>,
+) {
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
     let isolated = !matches!(answer, Answer::Box { isolated: false, .. });
     let unix_user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
     let endpoint = Endpoint { address, host_key: read("box_host.pub"), unix_user, isolated };
-    let state = Provisioner { answer, endpoint, stranger: read("stranger.pub"), asked };
-    let app = Router::new().route(ENSURE_PATH, post(ensure)).with_state(Arc::new(state));
+    let state = Provisioner { answer, endpoint, stranger: read("stranger.pub"), asked, reports };
+    let app = Router::new().route(ENSURE_PATH, post(ensure)).route(USE_PATH, post(hear));
+    let app = app.with_state(Arc::new(state));
     let listener = tokio::net::UnixListener::bind(dir.join("provisioner.sock")).unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
+}
+
+async fn hear(State(provisioner): State<Arc<Provisioner>>, Json(report): Json<UseReport>) -> StatusCode {
+    provisioner.reports.lock().unwrap().push(report);
+    StatusCode::NO_CONTENT
 }
 
 async fn ensure(State(provisioner): State<Arc<Provisioner>>) -> String {

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 /// A gateway that said nothing for so long is gone, and its connections with it. It speaks every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Gateways that are remembered at once: one, and another one while it is being replaced.
-const GATEWAYS_MAX: usize = 16;
+/// Gateways that are remembered at once: the worker that serves, and those before it that keep their connections, for a
+/// day or longer. One that is too many is not counted; that its boxes are in use is known all the same.
+const GATEWAYS_MAX: usize = 256;
 
 /// What is known of the use of boxes.
 #[derive(Debug)]
@@ -127,6 +128,29 @@ mod tests {
         advance(MINUTE).await;
         uses.report(&report("one", &[]));
         assert_eq!((uses.idle(&id("alice")), uses.connections(&id("alice"))), (MINUTE, 0));
+    }
+
+    /// The gateway's worker drains for hours while another one serves, and hers is the only connection through it.
+    #[tokio::test(start_paused = true)]
+    async fn who_works_through_a_gateway_that_drains_keeps_her_box_in_use() {
+        let uses = Uses::default();
+        for _ in 0..60 {
+            advance(MINUTE / 2).await;
+            uses.report(&report("draining", &[("alice", 1, 0)]));
+            uses.report(&report("serving", &[("bob", 1, 0)]));
+        }
+        assert_eq!((uses.idle(&id("alice")), uses.connections(&id("alice"))), (Duration::ZERO, 1));
+        assert_eq!((uses.idle(&id("bob")), uses.connections(&id("bob"))), (Duration::ZERO, 1));
+    }
+
+    /// An operator who reloads after every change leaves many behind.
+    #[tokio::test(start_paused = true)]
+    async fn many_gateways_may_drain_at_once() {
+        let uses = Uses::default();
+        for gateway in 0..100 {
+            uses.report(&report(&gateway.to_string(), &[("alice", 1, 0)]));
+        }
+        assert_eq!(uses.connections(&id("alice")), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ pub(super) fn held(context: &Context<'_>) -> Vec<Figure> {
     // What the first connection ever makes is no connection's.
     drop(Held::open(&target, 1));
     sleep(CALM);
-    let pid = gateway.pid().unwrap();
+    let pid = gateway.worker();
     let before = resident_kib(pid);
     let held = Held::open(&target, plan.held);
     sleep(CALM);
