@@ -61,7 +61,7 @@ impl Machine {
         let operator = self.operator();
         until("the machine's own sshd", PATIENCE, || {
             assert!(self.qemu.is_running(), "QEMU ended: {}", self.qemu.finish_within(PATIENCE));
-            let tried = operator.ssh_with(ACCEPT_NEW, "true").finish();
+            let tried = operator.ssh_with([ACCEPT_NEW, ANSWERED].concat(), "true").within(PATIENCE).finish();
             if tried.succeeded() { Ok(()) } else { Err(tried.to_string()) }
         });
     }
@@ -104,10 +104,10 @@ impl Machine {
     pub fn reboot(&mut self) {
         const BOOT: &str = "cat /proc/sys/kernel/random/boot_id";
         let before = self.root(BOOT).ok().text();
-        // The connection may be cut before the command has ended.
-        self.root("systemctl reboot").finish();
+        // The connection may be cut before the command has ended, or never be.
+        self.operator().ssh_with(ANSWERED, "systemctl reboot").within(PATIENCE).finish();
         until("a new boot", PATIENCE, || {
-            let boot = self.operator().ssh(BOOT).finish();
+            let boot = self.operator().ssh_with(ANSWERED, BOOT).within(PATIENCE).finish();
             if boot.succeeded() && boot.text() != before { Ok(()) } else { Err(boot.to_string()) }
         });
     }
@@ -121,7 +121,9 @@ impl Machine {
     }
 }
 
-const ACCEPT_NEW: [&str; 2] = ["-o", "StrictHostKeyChecking=accept-new"];
+const ACCEPT_NEW: &[&str] = &["-o", "StrictHostKeyChecking=accept-new"];
+/// QEMU takes connections whether anything in the machine does or not: ssh gives up where nothing answers.
+const ANSWERED: &[&str] = &["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"];
 
 impl Drop for Machine {
     fn drop(&mut self) {
