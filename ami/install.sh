@@ -44,7 +44,7 @@ Boxes
   --i-understand-boxes-are-root-on-this-host
                            let several users have boxes under runc
   --box-image FILE         load the box image from FILE (docker save; .tar, .tar.gz or .tar.zst) instead of building it
-  --profile minimal|full   the tools in a box image that is built here (default: what it has, minimal for a new one)
+  --profile minimal|full   build the box image here, with these tools (default: minimal when there is none, else it stays)
 
 Ports
   --port PORT              where the gateway listens (default: as it is, 22 at first)

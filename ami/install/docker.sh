@@ -27,13 +27,14 @@ prerequisites() {
 limits() {
     local limit has lines=() low=()
     for limit in "${LIMITS[@]}"; do
-        # A kernel without the setting has no such limit. What is higher already stays so.
-        has=$(cat "/proc/sys/$(tr . / <<<"${limit%=*}")" 2>/dev/null) || continue
+        # A kernel without the setting has no such limit. What is higher already stays so. An image gets another kernel.
+        has=0
+        ((image_build)) || has=$(cat "/proc/sys/$(tr . / <<<"${limit%=*}")" 2>/dev/null) || continue
         ((has >= ${limit#*=})) || low+=("$limit") has=${limit#*=}
         lines+=("${limit%=*} = $has")
     done
     # The limits of now are those that an earlier run set, so that its file is not written again.
-    [[ -f $SYSCTL_FILE && ${#low[@]} == 0 ]] || {
+    [[ -f $SYSCTL_FILE && ( ${#low[@]} == 0 || $image_build == 1 ) ]] || {
         say "raising limits that all boxes share"
         put "$SYSCTL_FILE" 644 < <(printf '%s\n' "# Written by Boxgate's installer: boxes share these." "${lines[@]}")
     }
@@ -87,7 +88,7 @@ daemon_json() {
 ours() {
     local bridge range free=() fields='"live-restore": true, "log-opts": {"max-size": "10m", "max-file": "3"}'
     # The bridge of a Docker that ran before keeps its address: its containers have their gateway there.
-    bridge=$(ip -4 -o address show dev docker0 2>/dev/null | awk '{ print $4; exit }') || bridge=
+    bridge=$( ((image_build)) || ip -4 -o address show dev docker0 2>/dev/null | awk '{ print $4; exit }') || bridge=
     for range in "${DOCKER_RANGES[@]}"; do
         if free_of_routes "$range" && ! overlap "$range" "${bridge:-0.0.0.0/32}"; then free+=("$range"); fi
     done
@@ -110,6 +111,8 @@ free_of_routes() {
 
 # Where this machine's packets go but for the default, and not those to Docker's own networks.
 routes() {
+    # Where an image is made says nothing of where it is started.
+    ((!image_build)) || return 0
     ip -4 -o route show 2>/dev/null | awk '$1 ~ /^[0-9]/ && $0 !~ / dev (docker|br-|bg|veth)/ { print $1 ~ /\// ? $1 : $1 "/32" }'
 }
 
@@ -188,7 +191,8 @@ box_image() {
     elif [[ $box_image ]]; then
         load_box_image
     elif docker_answers; then
-        build_box_image
+        # One that was loaded has a base that is not here, so that it would be built anew, and offline cannot be.
+        [[ -n $(image_id) && -z $profile ]] || build_box_image
     elif ((dry_run)); then
         say "building the box image"
         run "$here/box/build.sh" --tag "$IMAGE" --profile "${profile:-minimal}"
@@ -203,7 +207,6 @@ docker_answers() { have docker && docker info >/dev/null 2>&1; }
 # What the recipe's script says that is up to date is no change.
 build_box_image() {
     packages mmdebstrap unzip
-    [[ $profile ]] || profile=$(docker image inspect --format '{{index .Config.Labels "io.boxgate.profile"}}' "$IMAGE" 2>/dev/null) || true
     local before
     before=$(image_id)
     say "building the box image, unless the one that is there is as its recipe says"

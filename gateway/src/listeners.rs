@@ -1,6 +1,6 @@
 //! The listening sockets: those that the service manager has opened already, or else those of `gateway.listen`.
 //!
-//! A worker gets them from its supervisor as the supervisor gets them from systemd (sd_listen_fds(3)), so both ask
+//! A worker gets them from its supervisor as the supervisor gets them from systemd (`sd_listen_fds(3)`), so both ask
 //! here. A socket that systemd holds needs no privilege, and whoever connects while nobody accepts waits in its queue.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)). Where there is none, nothing is.
+//! What the service manager is told (`sd_notify(3)`). Where there is none, nothing is.
 
 use sd_notify::NotifyState;
 use tracing::warn;

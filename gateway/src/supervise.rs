@@ -74,6 +74,8 @@ struct Supervisor {
     live: Option<Worker>,
     coming: Option<Coming>,
     draining: HashMap<u32, Worker>,
+    /// The one among them that was told so last, until it accepts nobody any more.
+    closing: Option<u32>,
     /// Whether the last renewal came to nothing.
     failed: bool,
     said: String,
@@ -100,6 +102,7 @@ pub async fn supervise(program: Program, listeners: Vec<TcpListener>) -> Result<
         live: None,
         coming: None,
         draining: HashMap::new(),
+        closing: None,
         failed: false,
         said: String::new(),
         news,
@@ -123,7 +126,7 @@ impl Supervisor {
                 _ = interrupt.recv() => break self.end().await,
                 _ = terminate.recv() => break self.leave().await,
                 () = hung_up(&mut hangup), if self.coming.is_none() => self.renew(),
-                Some(news) = self.news.recv() => self.hear(news)?,
+                Some(news) = self.news.recv() => self.hear(&news)?,
                 () = overdue(self.coming.as_ref()) => self.give_up()?,
             }
         }
@@ -154,12 +157,15 @@ impl Supervisor {
         service::tell(&[NotifyState::Ready]);
     }
 
-    fn hear(&mut self, news: News) -> Result<(), SuperviseError> {
-        match news {
+    fn hear(&mut self, news: &News) -> Result<(), SuperviseError> {
+        match *news {
             News::Said(pid, Word::Ready) => self.hand_over(pid),
             News::Said(pid, Word::Connections(count)) => self.count(pid, count),
-            News::Said(_, Word::Draining) => {}
-            News::Ended(pid, status) => return self.bury(pid, status),
+            News::Said(pid, Word::Draining) => self.closed(pid),
+            News::Ended(pid, status) => {
+                self.closed(pid);
+                return self.bury(pid, status);
+            }
         }
         Ok(())
     }
@@ -172,10 +178,19 @@ impl Supervisor {
         if let Some(before) = self.live.replace(worker) {
             info!(worker = pid, before = before.pid, "a new worker serves; the one before it drains");
             before.order(Order::Drain);
+            self.closing = Some(before.pid);
             self.draining.insert(before.pid, before);
+        } else {
+            service::tell(&[NotifyState::Ready]);
         }
         self.failed = false;
-        service::tell(&[NotifyState::Ready]);
+    }
+
+    /// A renewal is over when whoever comes next is the new worker's for certain.
+    fn closed(&mut self, pid: u32) {
+        if self.closing.take_if(|closing| *closing == pid).is_some() {
+            service::tell(&[NotifyState::Ready]);
+        }
     }
 
     fn count(&mut self, pid: u32, connections: usize) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use boxgate_config::{BoxLimits, DevBoxId, InstanceName, Runtime};
 use boxgate_provisioner_api::Usage;
+use bytes::Bytes;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
@@ -72,6 +73,27 @@ pub trait Backend: Send + Sync + 'static {
         names: &Names,
         program: &Program<'_>,
     ) -> impl Future<Output = Result<Option<Ran>, Error>> + Send;
+
+    /// Sends what is in a box's two volumes to `into` as one tar stream. Nothing may write to them meanwhile.
+    fn pack(
+        &self,
+        devbox: &Blueprint,
+        into: mpsc::Sender<Bytes>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Fills a box's two volumes, which are empty, from such a stream: all of it is on the disk then.
+    fn unpack(
+        &self,
+        devbox: &Blueprint,
+        from: mpsc::Receiver<Bytes>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Removes what packs or unpacks a box's volumes, or did. Each that was called must be followed by it, whatever became
+    /// of the call.
+    fn end_move(&self, names: &Names) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The boxes of which there is such a thing.
+    fn moves(&self, instance: &InstanceName) -> impl Future<Output = Result<Vec<DevBoxId>, Error>> + Send;
 
     /// Whether the engine answers.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
@@ -200,6 +222,8 @@ pub struct Surroundings {
     pub docker: Option<Labels>,
     /// The same of the volume that would say which spare the box lives in.
     pub claim: Option<Labels>,
+    /// The same of the volume that would say that the box is being restored.
+    pub restoring: Option<Labels>,
     /// Whether the container of the spare that the box lives in has the spare's name still.
     pub unadopted: bool,
     /// All boxes of this installation, this one among them.
@@ -293,6 +317,10 @@ pub enum Change {
     },
     /// Renames the container of the spare that the box lives in.
     Adopt,
+    /// Says of the box, whose volumes are about to be made and filled, that it is none yet.
+    BeginRestore,
+    /// Says of the box that it is one, or that nothing is left of it.
+    EndRestore,
     /// Removes a further network of the box's name by its id.
     RemoveSurplus {
         network: String,
@@ -319,6 +347,8 @@ impl fmt::Display for Change {
             Self::CreateContainer => f.write_str("create container"),
             Self::Claim { spare } => write!(f, "claim {spare}"),
             Self::Adopt => f.write_str("rename container"),
+            Self::BeginRestore => f.write_str("begin restore"),
+            Self::EndRestore => f.write_str("end restore"),
             Self::RemoveSurplus { network } => write!(f, "remove surplus network {network}"),
             Self::Attach => f.write_str("attach container to network"),
             Self::Limit => f.write_str("set limits"),
@@ -348,4 +378,7 @@ pub enum Error {
     Conflict { call: &'static str, message: String },
     #[error("docker: \"{call}\" refused: {message}")]
     Refused { call: &'static str, message: String },
+    /// What packs or unpacks volumes failed.
+    #[error("tar ended with exit code {exit_code}: {said}")]
+    Tar { exit_code: i64, said: String },
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! arguments ─► site ───────► list, show, order, keep, logs, top, gc      ask the provisioner, print, exit code
 //!              the socket,   exec                                        runs `docker exec`
-//!              the config    doctor                                      reads the host as well
+//!              the config    backup, restore                             and compress or decompress
+//!                            doctor                                      reads the host as well
 //!                            manual                                      asks nobody
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! here changes a box but through the API; no text that others wrote reaches a terminal with its control characters.
 
 mod arguments;
+mod backup;
 mod doctor;
 
 mod error;
@@ -21,6 +23,7 @@ mod list;
 mod logs;
 mod manual;
 mod order;
+mod restore;
 mod show;
 mod site;
 mod terminal;
@@ -72,6 +75,8 @@ async fn perform(arguments: Arguments) -> Result<ExitCode, CliError> {
 
         Verb::Doctor(asked) => doctor::doctor(&site, &asked, colours).await,
         Verb::Gc(asked) => gc::gc(&site, &asked).await,
+        Verb::Backup(asked) => backup::backup(&site, &asked).await,
+        Verb::Restore(asked) => restore::restore(&site, &asked).await,
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man { directory } => manual::pages(&directory),
     }?;

@@ -6,6 +6,7 @@
 
 mod admission;
 mod attempt;
+mod moving;
 mod removal;
 mod spares;
 
@@ -19,6 +20,7 @@ use boxgate_provisioner_api::{Endpoint, Order};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 
+use crate::archive::Unfit;
 use crate::backend::{self, Backend, Change, Container, State};
 use crate::blueprint::Blueprint;
 use crate::claims::Claims;
@@ -52,6 +54,14 @@ pub enum EnsureError {
     BootTimeout { after: Duration },
     #[error("its user could not be made (exit code {exit_code}): {output}")]
     NoUser { exit_code: i64, output: String },
+    #[error(transparent)]
+    Archive(#[from] Unfit),
+    #[error("there is such a box already")]
+    Exists,
+    #[error("whoever asked for its archive, or gave one, has gone")]
+    Gone,
+    #[error("whoever takes its archive, or gives one, has been silent for too long")]
+    Stalled,
     #[error("its container did not come to rest")]
     Unsettled,
     #[error("too many boxes are asked for at once")]
@@ -272,16 +282,19 @@ impl<B: Backend> Ensurer<B> {
         Ok(())
     }
 
-    /// Removes the network, the claim and the directory of a box that is not there, nor any data of its.
+    /// Removes the network, the claim and the directory of a box that is not there, nor any data of its; and of any box what packs
+    /// or unpacks its volumes.
     ///
     /// # Errors
     /// Why they stay.
     pub async fn tidy(&self, id: &DevBoxId) -> Result<(), EnsureError> {
         let wanted = self.blueprint(id).await?;
         self.withhold(id)?;
+        self.backend.end_move(&wanted.names).await?;
         let (container, around) =
             tokio::try_join!(self.backend.container(&wanted.names), self.backend.surroundings(&wanted))?;
-        if container.is_some() || around.home.is_some() || around.docker.is_some() {
+        let volumes = [&around.home, &around.docker, &around.restoring];
+        if container.is_some() || volumes.iter().any(|volume| volume.is_some()) {
             return Ok(());
         }
         if around.network.is_some_and(|network| wanted.owns(&network.labels)) {

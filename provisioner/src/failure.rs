@@ -4,6 +4,7 @@
 use boxgate_config::{DevBoxId, Runtime};
 use boxgate_provisioner_api::{Failure, FailureCode};
 
+use crate::archive::Unfit;
 use crate::backend::{Error, Volume};
 use crate::ensure::EnsureError;
 use crate::fleet::ClustersError;
@@ -76,6 +77,17 @@ fn advice(id: &DevBoxId, error: &EnsureError) -> (FailureCode, bool, String) {
         EnsureError::ShuttingDown => (FailureCode::ShuttingDown, true, AGAIN),
         EnsureError::Busy => (FailureCode::Busy, true, AGAIN),
         EnsureError::Unsettled => (FailureCode::Internal, true, AGAIN),
+        EnsureError::Archive(unfit) => return (FailureCode::Archive, false, remedy_of_archive(unfit, id)),
+        EnsureError::Exists => {
+            let remedy = format!(
+                "restore it under another name with --as {owner}+NAME, or remove what there is with boxgate rm {id}",
+                owner = id.owner
+            );
+            return (FailureCode::BoxExists, false, remedy);
+        }
+        EnsureError::Gone | EnsureError::Stalled => {
+            (FailureCode::Archive, true, "try it again, with a way to or from the archive that holds")
+        }
         EnsureError::Files(_) | EnsureError::Panicked => (FailureCode::Internal, false, OPERATOR_LOG),
     };
     (code, retryable, remedy.to_owned())
@@ -88,8 +100,35 @@ fn engine(error: &Error) -> (FailureCode, bool, &'static str) {
             true,
             "log in again in a minute; if it stays like this, ask your operator whether Docker runs",
         ),
+        Error::Tar { said, .. } if is_full(said) => (
+            FailureCode::Archive,
+            false,
+            "make room where Docker keeps its volumes, or set a larger box.disk for it",
+        ),
+        Error::Tar { .. } => {
+            (FailureCode::Archive, false, "read what tar says; the disk, or the archive, may be damaged")
+        }
         Error::Conflict { .. } | Error::Refused { .. } => (FailureCode::EngineRefused, true, OPERATOR_LOG),
     }
+}
+
+/// In tar's words for a write that found room for a part of it, and strerror(3)'s for `ENOSPC` and `EDQUOT`.
+fn is_full(said: &str) -> bool {
+    ["Wrote only ", "No space left on device", "Disk quota exceeded"].iter().any(|words| said.contains(words))
+}
+
+fn remedy_of_archive(unfit: &Unfit, id: &DevBoxId) -> String {
+    let text = match unfit {
+        Unfit::NoHead | Unfit::Garbled(_) => "give what boxgate backup wrote",
+        Unfit::Format(_) => "restore it with the version of Boxgate that made it, or a later one",
+        Unfit::CutShort | Unfit::WrongSize { .. } => {
+            "nothing of it was kept; make the archive again, or find a whole copy of it"
+        }
+        Unfit::OfAnother { user, .. } => {
+            return format!("restore it as {user}, or as {user}+NAME: {id} is not of the same owner");
+        }
+    };
+    text.to_owned()
 }
 
 fn code_of(trouble: &Trouble) -> FailureCode {
@@ -99,6 +138,7 @@ fn code_of(trouble: &Trouble) -> FailureCode {
         Trouble::TooManyBoxes { .. } => FailureCode::TooManyBoxes,
         Trouble::HostFull { .. } => FailureCode::HostFull,
         Trouble::VolumeMissing { .. } => FailureCode::VolumeMissing,
+        Trouble::HalfRestored => FailureCode::HalfRestored,
         Trouble::ImageMissing(_) => FailureCode::ImageMissing,
         Trouble::RuntimeMissing(_) => FailureCode::RuntimeMissing,
         Trouble::NotIsolated { .. } | Trouble::MadeWithoutIsolation { .. } => FailureCode::NotIsolated,
@@ -141,6 +181,12 @@ fn remedy_of(trouble: &Trouble, id: &DevBoxId) -> String {
             return format!(
                 "ask your operator to restore the volume {name} from a backup, or to give up what was in it with \
                  {otherwise}"
+            );
+        }
+        Trouble::HalfRestored => {
+            return format!(
+                "ask your operator to restore it again, or to give it up with boxgate rm {id}, after which the next login makes \
+                 a new box"
             );
         }
         Trouble::ImageMissing(_) => {

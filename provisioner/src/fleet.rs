@@ -12,7 +12,7 @@
 //! A flight goes on when its askers go away, and ends with its result or with the fleet's shutdown. A login that
 //! comes while its box is being stopped waits for that and wakes the box: whoever comes gets in.
 //!
-//! `boxes` lists them, `disk` says what they take of it, `uses` and `leases` which of them idle, `gc` removes what no box
+//! `moving` takes their data out of this host and in, `boxes` lists them, `disk` says what they take of it, `uses` and `leases` which of them idle, `gc` removes what no box
 //! needs, `images` knows the images among that, and `spares` keeps boxes ready for who has none.
 
 mod boxes;
@@ -22,6 +22,7 @@ mod flight;
 mod gc;
 mod images;
 mod leases;
+mod moving;
 mod spares;
 mod uses;
 
@@ -132,24 +133,31 @@ impl<B: Backend> Fleet<B> {
     fn ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
         match self.try_ask(id, purpose, client) {
             Ok(status) => status,
-            Err(other) => self.wait_for_turn(other, id, purpose, client),
+            Err((other, says)) => self.wait_for_turn(other, says, id, purpose, client),
         }
     }
 
-    /// The flight that is asked for, or the status of another one that comes before it.
-    fn try_ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Result<Status, Status> {
+    /// The flight that is asked for, or the status of another one that comes before it, with what to say of that.
+    fn try_ask(&self, id: &DevBoxId, purpose: &Purpose, client: &str) -> Result<Status, (Status, Outcome)> {
         let mut flights = self.shared.flights();
         match flights.get(id) {
             Some(flight) if flight.purpose == *purpose => Ok(flight.status.clone()),
-            Some(flight) => Err(flight.status.clone()),
+            Some(flight) => Err((flight.status.clone(), flight::waits(&flight.purpose))),
             None if flights.len() >= FLIGHTS_MAX => Ok(flight::refused(id, &EnsureError::Busy)),
             None => Ok(self.launch(&mut flights, id, purpose, client)),
         }
     }
 
     /// Something else is done to the box: this asker's turn comes after, and she hears that she waits.
-    fn wait_for_turn(&self, mut other: Status, id: &DevBoxId, purpose: &Purpose, client: &str) -> Status {
-        let (sender, status) = watch::channel(Some(flight::waits()));
+    fn wait_for_turn(
+        &self,
+        mut other: Status,
+        says: Outcome,
+        id: &DevBoxId,
+        purpose: &Purpose,
+        client: &str,
+    ) -> Status {
+        let (sender, status) = watch::channel(Some(says));
         let fleet = self.clone();
         let (id, purpose, client) = (id.clone(), purpose.clone(), client.to_owned());
         self.shared.tasks.spawn(async move {
@@ -157,7 +165,10 @@ impl<B: Backend> Fleet<B> {
                 while other.changed().await.is_ok() {}
                 match fleet.try_ask(&id, &purpose, &client) {
                     Ok(own) => break own,
-                    Err(next) => other = next,
+                    Err((next, says)) => {
+                        other = next;
+                        sender.send_replace(Some(says));
+                    }
                 }
             };
             own.mark_changed();
@@ -265,6 +276,9 @@ impl<B: Backend> Fleet<B> {
     /// Looks after the boxes until the shutdown: finishes what was left, stops what idles, keeps spares ready.
     pub async fn look_after(&self) {
         self.finish_removals();
+        if let Err(error) = self.end_moves().await {
+            warn!("cannot look for backups and restores that did not come to their end: {error}");
+        }
         let every = self
             .shared
             .ensurer

@@ -1,6 +1,6 @@
 //! What of an installation no box needs. Pure.
 //!
-//! A box is there as long as its container or its home is. What an interrupted making or removal left beside that
+//! A box is there as long as its container or its home is, or the mark of its restore. What an interrupted making or removal left beside that
 //! can go: networks and directories, which hold nothing that anyone made. Volumes are never among what may go: only
 //! who names a box removes its data.
 
@@ -42,13 +42,14 @@ pub fn find(
         }
     }
     for (name, labels) in &inventory.volumes {
-        if let Some(id) = of(labels).filter(|id| names_of(id).home == *name) {
+        let makes_a_box = |id: &DevBoxId| [names_of(id).home, names_of(id).restoring].contains(name);
+        if let Some(id) = of(labels).filter(makes_a_box) {
             there.insert(id);
         }
     }
     for (name, labels) in &inventory.volumes {
         match of(labels) {
-            Some(id) if names_of(&id).home == *name => {}
+            Some(id) if [names_of(&id).home, names_of(&id).restoring].contains(name) => {}
             Some(id) if names_of(&id).docker == *name => {
                 if !there.contains(&id) {
                     found.push(without_home(name, &id));

@@ -11,6 +11,7 @@
 //!                    what no box needs       backend ─► Docker                  what is there, one change
 //!                                (pure)
 //!
+//! archive                  what a box's home and Docker data look like on their way to another host (pure)
 //! network/firewall ─► nft        a task that keeps boxes from each other and from the host; ensure asks it first
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! anywhere and the next one goes on from what is there; only `backend/docker` names bollard; nothing here
 //! listens on a network.
 
+pub mod archive;
 pub mod backend;
 pub mod blueprint;
 pub mod claims;

@@ -16,6 +16,11 @@ pub const DEVBOX: &str = "io.boxgate.box";
 pub const OWNER: &str = "io.boxgate.owner";
 /// On a claim: the spare box that its box lives in ([`claims`](crate::claims)).
 pub const CLAIMS: &str = "io.boxgate.claims";
+/// On the empty volume that is there while a box is being restored: as long as it is, the box is none.
+pub const RESTORING: &str = "io.boxgate.restoring";
+/// On the container that packs or unpacks a box's volumes, in place of [`INSTANCE`], so that nothing takes it for a box's: which
+/// installation it is of.
+pub const MOVER: &str = "io.boxgate.mover";
 /// What a box image was made from: its recipe gives it this label (`ami/box/build.sh`).
 pub const RECIPE: &str = "io.boxgate.recipe";
 /// The version of Boxgate that made the object.
@@ -32,6 +37,10 @@ pub struct Names {
     pub docker: String,
     /// The empty volume that says which spare box it was, if it was one.
     pub claim: String,
+    /// The empty volume that says that the other two are not whole yet.
+    pub restoring: String,
+    /// The container that packs or unpacks them.
+    pub mover: String,
 }
 
 impl Names {
@@ -43,6 +52,9 @@ impl Names {
             home: format!("{name}.home"),
             docker: format!("{name}.docker"),
             claim: format!("{name}.claim"),
+            restoring: format!("{name}.restoring"),
+            // No box's container is called so: their names have no capitals.
+            mover: format!("{name}.MOVER"),
             network: name.clone(),
             container: name,
         }

@@ -9,13 +9,13 @@
 //!                                                         └─ running, with an address ─► probe                  │
 //! stopped     running ─► stop ──────────────────────────────────────────────────────────────────────────────────┤
 //! unmade      running ─► stop ─► remove container ──────────────────────────────────────────────────────────────┤
-//! removed     running ─► stop ─► remove container ─► home ─► docker ─► network ─► claim ───────────────────────┤
+//! removed     running ─► stop ─► remove container ─► home ─► docker ─► network ─► claim ─► end restore ────────┤
 //!      ▲ each step is followed by another look ◄────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Each step depends on what is there and on nothing that was done before, so that a provisioner that was
 //! killed anywhere goes on where it was. Invariants: an object with other labels than the box's is never
-//! touched or used; no goal but `Removed` removes a volume or a network.
+//! touched or used; no goal but `Removed` removes a volume or a network; what is half restored is no box.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -101,6 +101,8 @@ pub enum Trouble {
     HostFull { wanted: ByteSize, promised: ByteSize, limit: ByteSize },
     #[error("its volume {name} is gone")]
     VolumeMissing { volume: Volume, name: String },
+    #[error("it is half restored: its restore did not come to its end")]
+    HalfRestored,
     #[error("the image {0} is not on this host")]
     ImageMissing(String),
     #[error("docker does not know the runtime {0}")]
@@ -132,6 +134,7 @@ pub fn next_step(goal: Goal, wanted: &Blueprint, observed: &Observed) -> Result<
         return Ok(Step::Perform(Change::RemoveSurplus { network: network.clone() }));
     }
     match goal {
+        Goal::Answering { .. } if around.restoring.is_some() => Err(Trouble::HalfRestored),
         Goal::Answering { make } => match container {
             Some(container) => wake(wanted, container, host, around, observed),
             None => create(make, wanted, host, around, observed),
@@ -175,6 +178,8 @@ fn remove(around: &Surroundings) -> Step {
         Step::Perform(Change::RemoveNetwork)
     } else if around.claim.is_some() {
         Step::Perform(Change::RemoveClaim)
+    } else if around.restoring.is_some() {
+        Step::Perform(Change::EndRestore)
     } else {
         Step::Done
     }
@@ -227,7 +232,7 @@ fn create(
 /// Whether the making of the box has not begun: it may live in a spare one.
 #[must_use]
 pub fn is_nothing_there(around: &Surroundings) -> bool {
-    let volumes = [&around.home, &around.docker, &around.claim];
+    let volumes = [&around.home, &around.docker, &around.claim, &around.restoring];
     around.network.is_none() && volumes.iter().all(|volume| volume.is_none())
 }
 
@@ -316,7 +321,11 @@ fn fits(wanted: &Blueprint, host: &Host, others: &Others) -> Result<(), Trouble>
     Err(Trouble::HostFull { wanted: memory, promised, limit })
 }
 
-fn refuse_what_is_not_ours(
+/// Whether everything that has the name of one of the box's objects is the box's.
+///
+/// # Errors
+/// [`Trouble::NameTaken`]
+pub fn refuse_what_is_not_ours(
     wanted: &Blueprint,
     container: Option<&Container>,
     around: &Surroundings,
@@ -328,6 +337,7 @@ fn refuse_what_is_not_ours(
         ("volume", &names.home, around.home.as_ref()),
         ("volume", &names.docker, around.docker.as_ref()),
         ("volume", &names.claim, around.claim.as_ref()),
+        ("volume", &names.restoring, around.restoring.as_ref()),
     ];
     for (kind, name, labels) in found {
         if labels.is_some_and(|labels| !wanted.owns(labels)) {

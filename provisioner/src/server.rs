@@ -3,6 +3,7 @@
 //! `socket` owns the socket and says who is at the other end; this file turns away whoever may not ask, reads
 //! requests and writes answers. What is read is bounded in size, and so is the number of connections.
 
+mod archive;
 mod socket;
 mod stream;
 
@@ -19,9 +20,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{
-    BOXES_PATH, BoxClusters, BoxSummary, CLUSTERS_PATH, ENSURE_PATH, EnsureRequest, Failure, FailureCode,
-    GC_PATH, GcReport, GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH,
-    LobbyEndpoint, LobbyRequest, MAX_REQUEST, ORDER_PATH, OrderRequest, Refusal, USE_PATH,
+    BACKUP_PATH, BOXES_PATH, BoxClusters, BoxSummary, CLUSTERS_PATH, ENSURE_PATH, EnsureRequest, Failure,
+    FailureCode, GC_PATH, GcReport, GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH,
+    LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_REQUEST, ORDER_PATH, OrderRequest, RESTORE_PATH, Refusal,
+    USE_PATH,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -65,6 +67,8 @@ fn router<B: Backend>(fleet: Fleet<B>, door: Option<Door>, permitted: Permitted)
         .route(LOGS_PATH, get(logs::<B>))
         .route(CLUSTERS_PATH, get(clusters::<B>))
         .route(GC_PATH, post(gc::<B>))
+        .route(BACKUP_PATH, post(archive::back_up::<B>))
+        .route(RESTORE_PATH, post(archive::restore::<B>))
         .route_layer(middleware::from_fn(for_root))
         .merge(lobby)
         .route(ENSURE_PATH, post(ensure::<B>))

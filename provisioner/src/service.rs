@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)): that requests are answered, that this process works, and in a line
+//! What the service manager is told (`sd_notify(3)`): that requests are answered, that this process works, and in a line
 //! whether boxes can be had. Where there is none, nothing is.
 
 use std::time::Duration;

@@ -125,6 +125,7 @@ impl Event {
             | Change::CreateContainer
             | Change::Claim { .. }
             | Change::Adopt
+            | Change::BeginRestore
             | Change::Attach
             | Change::Limit => Self::Making,
             Change::Start => Self::Starting,
@@ -132,7 +133,8 @@ impl Event {
             Change::RemoveContainer
             | Change::RemoveVolume(_)
             | Change::RemoveNetwork
-            | Change::RemoveClaim => Self::Removing,
+            | Change::RemoveClaim
+            | Change::EndRestore => Self::Removing,
         }
     }
 }

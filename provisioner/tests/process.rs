@@ -119,7 +119,7 @@ async fn without_a_firewall_no_box_is_had() {
 /// What the service manager is told next.
 fn message(notified: &UnixDatagram) -> String {
     let mut message = [0; 1024];
-    let length = notified.recv(&mut message).expect("a notification");
+    let length = notified.recv(&mut message).unwrap();
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 

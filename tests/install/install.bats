@@ -257,6 +257,10 @@ STORY
     on_a_machine <<<'nft add table inet mine; nft list ruleset >/tmp/before; install --box-image box.tar; nft list ruleset | diff /tmp/before -'
 }
 
+@test "a box image that is there stays, when nothing is said of it" {
+    on_a_machine <<<'install --box-image box.tar; : >calls; install; said "there was nothing to change"; uncalled "docker|mmdebstrap"'
+}
+
 @test "a box image of another name gets the one that boxes are made from" {
     on_a_machine <<<'echo boxgate/box:other >docker/loaded; install --box-image box.tar; called "docker tag boxgate/box:other boxgate/box:latest"'
 }

@@ -15,7 +15,7 @@ use crate::ssh::Login;
 use crate::wait::until;
 
 /// An emulated processor takes twenty times as long, and the machine that emulates it may do much else.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Lines of its console that a failure shows.
 const TAIL: usize = 60;
 
@@ -128,13 +128,14 @@ const ANSWERED: &[&str] = &["-o", "ConnectTimeout=10", "-o", "ServerAliveInterva
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
+            if let Some(keep) = env::var_os("BOXGATE_BOOT_CONSOLE") { fs::copy(self.directory.path().join("console"), keep).ok(); }
             let console = fs::read(self.directory.path().join("console")).unwrap_or_default();
             let console = String::from_utf8_lossy(&console).into_owned();
             let lines: Vec<_> = console.lines().collect();
             eprintln!("--- console ---\n{}", lines[lines.len().saturating_sub(TAIL)..].join("\n"));
-            // When sshd answers, it can be asked for more.
-            let journal =
-                self.operator().ssh("journalctl --boot --no-pager --priority notice --lines 60").finish();
+            // Where sshd answers, it can be asked for more.
+            let journal = "journalctl --boot --no-pager --priority notice --lines 60";
+            let journal = self.operator().ssh_with(ANSWERED, journal).within(PATIENCE).finish();
             eprintln!("--- journal ---\n{}", journal.text());
         }
     }

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::leash::{Order, Word};
 
-/// The first descriptor that sd_listen_fds(3) gives.
+/// The first descriptor that `sd_listen_fds(3)` gives.
 const FIRST_SOCKET: i32 = 3;
 
 /// What workers are started from. Each start takes the file that has the name then, so that a worker of a supervisor

@@ -173,7 +173,7 @@ async fn install(dir: &Path) {
     }
 }
 
-/// Hears the notifications (sd_notify(3)).
+/// Hears the notifications (`sd_notify(3)`).
 fn hear(dir: &Path) -> Arc<Mutex<Vec<String>>> {
     let socket = UnixDatagram::bind(dir.join("notify")).unwrap();
     let told = Arc::<Mutex<Vec<String>>>::default();
@@ -260,7 +260,7 @@ async fn a_transfer_goes_on_through_renewals_and_a_restart() {
     let writing = tokio::spawn(async move {
         let mut sent = Vec::new();
         while !*is_done.borrow_and_update() {
-            let block: Vec<u8> = (0..BLOCK).map(|at| ((sent.len() + at * 7) % 251) as u8).collect();
+            let block: Vec<u8> = (0..=250).cycle().skip(sent.len() % 251).step_by(7).take(BLOCK).collect();
             stdin.write_all(&block).await.unwrap();
             sent.extend(block);
             sleep(Duration::from_millis(5)).await;

@@ -104,8 +104,8 @@ impl Gateway {
         let server = Server::new(config, listeners).unwrap();
         let site = Site::start(dir, address, answer).await;
         let orders = Orders::default();
-        let served = tokio::spawn(server.run(orders.clone()));
-        Self { site, orders, served }
+        let ends = tokio::spawn(server.run(orders.clone()));
+        Self { site, orders, served: ends }
     }
 }
 

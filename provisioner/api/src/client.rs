@@ -1,28 +1,33 @@
 //! The asking side of the socket. Each call is a connection of its own and ends with it: dropping a call
 //! closes the connection and leaves nothing behind, while the provisioner goes on making the box.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use boxgate_config::DevBoxId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::lines::Lines;
 use crate::{
-    BOXES_PATH, BoxCluster, BoxClusters, BoxSummary, CLUSTERS_PATH, ENSURE_PATH, Endpoint, EnsureEvent,
-    EnsureRequest, Failure, GC_PATH, GcReport, GcRequest, HEALTH_PATH, Health, KEEP_PATH, KeepRequest, Kept,
-    LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_LINE, MAX_REPLY, ORDER_PATH, OrderEvent,
-    OrderRequest, Progress, Refusal, USE_PATH, UseReport,
+    BACKUP_PATH, BOXES_PATH, BackupEvent, BackupRequest, BoxCluster, BoxClusters, BoxSummary, CLUSTERS_PATH,
+    ENSURE_PATH, Endpoint, EnsureEvent, EnsureRequest, Failure, GC_PATH, GcReport, GcRequest, HEALTH_PATH,
+    Health, KEEP_PATH, KeepRequest, Kept, LOBBY_PATH, LOGS_PATH, LobbyEndpoint, LobbyRequest, MAX_LINE,
+    MAX_REPLY, ORDER_PATH, OrderEvent, OrderRequest, Progress, RESTORE_PATH, Refusal, RestoreRequest,
+    USE_PATH, UseReport,
 };
 
 /// How long the provisioner may take to begin its answer. It gives the engine less than that to answer a
@@ -71,14 +76,93 @@ impl Events {
             if let Some(line) = self.lines.next().map_err(|_| too_long())? {
                 return decode(&line);
             }
-            match self.answer.response.body_mut().frame().await {
-                Some(frame) => {
-                    let frame = frame.map_err(|fault| client.unreachable(fault))?;
-                    self.lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
-                }
-                None => return Err(client.unreachable("the answer ended before its last line")),
+            self.more(client).await?;
+        }
+    }
+
+    /// Some of the next `most` bytes, which are no lines.
+    async fn bytes(&mut self, most: usize, client: &Client) -> Result<Bytes, ClientError> {
+        loop {
+            let taken = self.lines.take(most);
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            self.more(client).await?;
+        }
+    }
+
+    async fn more(&mut self, client: &Client) -> Result<(), ClientError> {
+        match self.answer.response.body_mut().frame().await {
+            Some(frame) => {
+                let frame = frame.map_err(|fault| client.unreachable(fault))?;
+                self.lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                Ok(())
+            }
+            None => Err(client.unreachable("the answer ended before its last line")),
+        }
+    }
+}
+
+/// The archive of a box on its way. Dropping it before its end ends the reading: the box is started again, if it ran.
+pub struct Backup {
+    client: Client,
+    events: Events,
+    /// Of the data that is under way, what has not come yet.
+    left: usize,
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Progress(Progress),
+    Data(Bytes),
+}
+
+impl std::fmt::Debug for Backup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backup")
+    }
+}
+
+impl Backup {
+    /// The next piece; `None` when that was the whole archive.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] when the provisioner says why there is no more, else why it said nothing. What has come
+    /// until then is no archive.
+    pub async fn next(&mut self) -> Result<Option<Piece>, ClientError> {
+        while self.left == 0 {
+            match self.events.next(&self.client).await? {
+                BackupEvent::Progress(progress) => return Ok(Some(Piece::Progress(progress))),
+                BackupEvent::Data { bytes } => self.left = bytes,
+                BackupEvent::Done => return Ok(None),
+                BackupEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
             }
         }
+        let data = self.events.bytes(self.left, &self.client).await?;
+        self.left -= data.len();
+        Ok(Some(Piece::Data(data)))
+    }
+}
+
+/// A request of one line, and what follows it.
+struct LineAndMore {
+    line: Option<Bytes>,
+    more: mpsc::Receiver<Bytes>,
+}
+
+impl Body for LineAndMore {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(line) = self.line.take() {
+            return Poll::Ready(Some(Ok(Frame::data(line))));
+        }
+        self.more.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 }
 
@@ -256,6 +340,40 @@ impl Client {
         Ok(clusters.clusters)
     }
 
+    /// Reads a box's home and Docker data. The box is stopped meanwhile, and whoever logs in waits.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Failed`: that comes instead of the last piece.
+    pub async fn back_up(&self, request: &BackupRequest) -> Result<Backup, ClientError> {
+        let events = self.events(BACKUP_PATH, request).await?;
+        Ok(Backup { client: self.clone(), events, left: 0 })
+    }
+
+    /// Makes a box of an archive. Dropping the call ends it: nothing stays of the box then. So does an archive that ends
+    /// too early.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] when the provisioner says why there is no box, else why it said nothing.
+    pub async fn restore(
+        &self,
+        request: &RestoreRequest,
+        archive: mpsc::Receiver<Bytes>,
+        mut on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<(), ClientError> {
+        let mut line = written(request)?;
+        line.push(b'\n');
+        let body = LineAndMore { line: Some(line.into()), more: archive };
+        let answer = self.answer(Method::POST, RESTORE_PATH, body).await?;
+        let mut events = Events { answer, lines: Lines::default() };
+        loop {
+            match events.next(self).await? {
+                OrderEvent::Progress(progress) => on_progress(progress),
+                OrderEvent::Done => return Ok(()),
+                OrderEvent::Failed(failure) => return Err(ClientError::Failed(failure)),
+            }
+        }
+    }
+
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let answer = self.ask(Method::POST, path, Some(body)).await?;
         decode(&self.whole(answer).await?)
@@ -278,15 +396,20 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Answer, ClientError> {
-        let body = body.map(serde_json::to_vec).transpose();
-        let body =
-            body.map_err(|fault| ClientError::Protocol(format!("cannot write the request: {fault}")))?;
+        let body = body.map(written).transpose()?.unwrap_or_default();
+        self.answer(method, path, Full::new(Bytes::from(body))).await
+    }
+
+    async fn answer<B>(&self, method: Method, path: &str, body: B) -> Result<Answer, ClientError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "provisioner")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .body(body)
             .map_err(|fault| ClientError::Protocol(format!("cannot write the request: {fault}")))?;
         let answer = match timeout(HEAD_TIMEOUT, self.send(request)).await {
             Ok(answer) => answer?,
@@ -295,7 +418,10 @@ impl Client {
         if answer.response.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    async fn send<B>(&self, request: Request<B>) -> Result<Answer, ClientError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
@@ -336,6 +462,11 @@ impl Client {
     fn unreachable(&self, fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Unreachable { socket: self.socket.clone(), source: std::io::Error::other(fault) }
     }
+}
+
+fn written(request: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(request)
+        .map_err(|fault| ClientError::Protocol(format!("cannot write the request: {fault}")))
 }
 
 fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {

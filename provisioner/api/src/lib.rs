@@ -13,11 +13,14 @@
 //!            GET  /v1/logs     ?box=alice&lines=100&follow=false → the lines that its console got, as text
 //!            GET  /v1/clusters ?box=alice     → BoxClusters
 //!            POST /v1/gc       GcRequest      → GcReport
+//!            POST /v1/backup   BackupRequest  → lines of BackupEvent, the archive's bytes among them
+//!            POST /v1/restore  RestoreRequest, then the archive's bytes → lines of OrderEvent
 //! ```
 //!
 //! Nothing here names Docker. What is read from the socket is bounded, whoever wrote it: [`MAX_LINE`],
 //! [`MAX_REPLY`].
 
+mod archive;
 mod boxes;
 mod client;
 mod id;
@@ -25,11 +28,12 @@ mod lines;
 mod lobby;
 mod messages;
 
+pub use archive::{ARCHIVE_FORMAT, BackupEvent, BackupRequest, Completion, Manifest, RestoreRequest};
 pub use boxes::{
     BoxCluster, BoxClusters, BoxState, BoxSummary, BoxUse, GcReport, GcRequest, KeepRequest, Kept, Limits,
     Order, OrderEvent, OrderRequest, Orphan, OrphanKind, Usage, UseReport,
 };
-pub use client::{Client, ClientError, Log};
+pub use client::{Backup, Client, ClientError, Log, Piece};
 pub use lobby::{LobbyEndpoint, LobbyRequest};
 pub use messages::{
     Endpoint, Engine, EnsureEvent, EnsureRequest, Failure, FailureCode, Firewall, Health, Progress, Refusal,
@@ -56,6 +60,10 @@ pub const USE_PATH: &str = "/v1/use";
 pub const LOBBY_PATH: &str = "/v1/lobby";
 /// Finds and removes what no box needs: [`GcRequest`] → [`GcReport`]. For root alone.
 pub const GC_PATH: &str = "/v1/gc";
+/// Reads a box's home and inner Docker data: [`BackupRequest`] → lines of JSON, each a [`BackupEvent`]. For root alone.
+pub const BACKUP_PATH: &str = "/v1/backup";
+/// Makes a box of what was read so: a line with a [`RestoreRequest`], and then the archive → lines of JSON, each an [`OrderEvent`]. For root alone.
+pub const RESTORE_PATH: &str = "/v1/restore";
 
 /// Most bytes of one [`EnsureEvent`] line. The longest is a failure, which is a few sentences.
 pub const MAX_LINE: usize = 16 * 1024;

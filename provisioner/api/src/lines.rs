@@ -36,6 +36,12 @@ impl Lines {
         self.pending.advance(1);
         Ok(Some(line))
     }
+
+    /// What has come of the next `most` bytes, which are no lines; empty until some has.
+    pub(crate) fn take(&mut self, most: usize) -> Bytes {
+        self.searched = 0;
+        self.pending.split_to(most.min(self.pending.len())).freeze()
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +72,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bytes_among_lines_may_be_any(bytes in proptest::collection::vec(any::<u8>(), 0..50), cut in 1_usize..7) {
+            let mut lines = Lines::default();
+            let (mut before, mut taken, mut after) = (None, Vec::new(), None);
+            for piece in [b"before\n", &bytes[..], b"after\n"].concat().chunks(cut) {
+                lines.push(piece);
+                before = before.or_else(|| lines.next().unwrap());
+                if before.is_some() {
+                    taken.extend_from_slice(&lines.take(bytes.len() - taken.len()));
+                }
+                if before.is_some() && taken.len() == bytes.len() {
+                    after = after.or_else(|| lines.next().unwrap());
+                }
+            }
+            prop_assert_eq!((before.unwrap(), taken, after.unwrap()), (Bytes::from("before"), bytes, Bytes::from("after")));
+        }
+
         #[test]
         fn lines_do_not_depend_on_how_they_arrive(
             text in proptest::collection::vec("[a-z]{0,9}", 1..9),

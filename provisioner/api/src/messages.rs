@@ -93,6 +93,12 @@ pub enum FailureCode {
     VolumeMissing,
     /// The rules that keep boxes apart cannot be made.
     FirewallDown,
+    /// There is such a box already.
+    BoxExists,
+    /// The box was being restored from an archive, and that did not come to its end.
+    HalfRestored,
+    /// The archive of a box cannot be made, or no box of it.
+    Archive,
     /// Something that is not this box has its name.
     NameTaken,
     /// The box ended while it was booting.

@@ -7,6 +7,7 @@ mod capabilities;
 mod connection;
 mod create;
 mod disk;
+mod mover;
 mod read;
 mod report;
 mod run;
@@ -22,6 +23,7 @@ use bollard::query_parameters::{
 };
 use boxgate_config::{DevBoxId, InstanceName, ProvisionerConfig};
 use boxgate_provisioner_api::Usage;
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -238,6 +240,7 @@ impl Backend for Docker {
             .map_err(|fault| Error::Refused { call: "read the host's routes", message: fault.to_string() })?;
         let subnets = networks.iter().flat_map(read::subnets).chain(routes).collect();
         let claim = volumes.iter().find(|volume| volume.name == devbox.names.claim);
+        let restoring = volumes.iter().find(|volume| volume.name == devbox.names.restoring);
         let mut networks = read::networks(networks, &devbox.names.network, &devbox.labels).into_iter();
         Ok(Surroundings {
             subnets,
@@ -246,6 +249,7 @@ impl Backend for Docker {
             home,
             docker,
             claim: claim.map(|volume| volume.labels.clone()),
+            restoring: restoring.map(|volume| volume.labels.clone()),
             unadopted: read::is_unadopted(&containers, devbox),
             boxes: read::residents(containers, &volumes, &devbox.instance),
         })
@@ -271,6 +275,12 @@ impl Backend for Docker {
             }
             Change::Claim { spare } => self.claim(devbox, spare).await,
             Change::Adopt => self.adopt(devbox).await,
+            Change::BeginRestore => {
+                let mark = create::restoring(devbox);
+                let create = |docker: bollard::Docker| async move { docker.create_volume(mark).await };
+                connection.call("create volume", self.change, create).await.map(drop)
+            }
+            Change::EndRestore => self.remove_volume(&names.restoring).await,
             Change::RemoveSurplus { network } => self.remove_network(network).await,
             Change::Attach => self.attach(names).await,
             Change::Start => {
@@ -392,6 +402,22 @@ impl Backend for Docker {
 
     async fn run(&self, names: &Names, program: &Program<'_>) -> Result<Option<Ran>, Error> {
         self.run_in(&names.container, program).await
+    }
+
+    async fn pack(&self, devbox: &Blueprint, into: mpsc::Sender<Bytes>) -> Result<(), Error> {
+        self.pack_into(devbox, into).await
+    }
+
+    async fn unpack(&self, devbox: &Blueprint, from: mpsc::Receiver<Bytes>) -> Result<(), Error> {
+        self.unpack_from(devbox, from).await
+    }
+
+    async fn end_move(&self, names: &Names) -> Result<(), Error> {
+        self.remove_container(&names.mover).await
+    }
+
+    async fn moves(&self, instance: &InstanceName) -> Result<Vec<DevBoxId>, Error> {
+        self.movers(instance).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

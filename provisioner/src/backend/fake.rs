@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use boxgate_config::InstanceName;
+use boxgate_config::{DevBoxId, InstanceName};
 use boxgate_provisioner_api::Usage;
+use bytes::Bytes;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -49,6 +50,12 @@ pub(crate) struct World {
     /// How often it was measured.
     pub(crate) measured: usize,
     pub(crate) nameless_images: Vec<String>,
+    /// What is in the volumes of boxes, by the names of their homes.
+    pub(crate) contents: BTreeMap<String, Vec<u8>>,
+    /// Containers that pack or unpack, by their names, with the boxes that they are of.
+    pub(crate) movers: BTreeMap<String, DevBoxId>,
+    /// Why tar fails.
+    pub(crate) tar_fails: Option<Error>,
     /// The engine stops answering after this many changes; `Some(0)` is an engine that is down.
     pub(crate) changes_left: Option<usize>,
     /// Whether the change at which the engine stops is made all the same.
@@ -195,6 +202,11 @@ impl World {
             Change::RemoveVolume(volume) => self.discard(&Thing::Volume(volume.name(names).to_owned())),
             Change::RemoveNetwork => self.discard(&Thing::Network(names.network.clone())),
             Change::RemoveClaim => self.discard(&Thing::Volume(names.claim.clone())),
+            Change::BeginRestore => {
+                self.volumes.insert(names.restoring.clone(), devbox.labels.clone());
+                Ok(())
+            }
+            Change::EndRestore => self.discard(&Thing::Volume(names.restoring.clone())),
         }
     }
 
@@ -217,7 +229,10 @@ impl World {
         match thing {
             Thing::Container(name) => drop(self.containers.remove(name)),
             Thing::Volume(name) if in_use(name) => return Err(refused("remove volume", "volume is in use")),
-            Thing::Volume(name) => drop(self.volumes.remove(name)),
+            Thing::Volume(name) => {
+                self.volumes.remove(name);
+                self.contents.remove(name);
+            }
             Thing::Network(name) if in_use(name) => {
                 return Err(refused("remove network", "active endpoints"));
             }
@@ -298,6 +313,22 @@ impl World {
     }
 }
 
+impl Fake {
+    /// Puts the container that moves a box's volumes there, which runs when the box does not.
+    async fn begin_move(&self, devbox: &Blueprint) -> Result<(), Error> {
+        self.call().await?;
+        let mut world = self.world();
+        let running = world.containers.get(&devbox.names.container);
+        let running = running.is_some_and(|container| matches!(container.state, State::Running { .. }));
+        assert!(!running, "the box's own programs write to its volumes");
+        assert!(world.volumes.contains_key(&devbox.names.home), "the engine would make a volume");
+        match world.movers.insert(devbox.names.mover.clone(), devbox.id.clone()) {
+            None => Ok(()),
+            Some(_) => Err(Error::Conflict { call: "create container", message: "name in use".to_owned() }),
+        }
+    }
+}
+
 impl Backend for Fake {
     async fn container(&self, names: &Names) -> Result<Option<Container>, Error> {
         self.call().await?;
@@ -333,6 +364,7 @@ impl Backend for Fake {
             home: world.volumes.get(&names.home).cloned(),
             docker: world.volumes.get(&names.docker).cloned(),
             claim: world.volumes.get(&names.claim).cloned(),
+            restoring: world.volumes.get(&names.restoring).cloned(),
             unadopted: world.former(devbox).is_some(),
             boxes: boxes.into_iter().map(resident).collect(),
             subnets: world.networks.values().map(|(_, subnet)| *subnet).collect(),
@@ -413,6 +445,39 @@ impl Backend for Fake {
             world.ran_in.insert(container.id.clone());
         }
         Ok(Some(world.run.clone()))
+    }
+
+    async fn pack(&self, devbox: &Blueprint, into: mpsc::Sender<Bytes>) -> Result<(), Error> {
+        self.begin_move(devbox).await?;
+        let content = self.world().contents.get(&devbox.names.home).cloned().unwrap_or_default();
+        for piece in content.chunks(1000) {
+            sleep(Self::CALL).await;
+            drop(into.send(Bytes::copy_from_slice(piece)).await);
+        }
+        self.world().tar_fails.clone().map_or(Ok(()), Err)
+    }
+
+    async fn unpack(&self, devbox: &Blueprint, mut from: mpsc::Receiver<Bytes>) -> Result<(), Error> {
+        self.begin_move(devbox).await?;
+        while let Some(piece) = from.recv().await {
+            let mut world = self.world();
+            if let Some(error) = world.tar_fails.clone() {
+                return Err(error);
+            }
+            world.contents.entry(devbox.names.home.clone()).or_default().extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    async fn end_move(&self, names: &Names) -> Result<(), Error> {
+        self.call().await?;
+        self.world().movers.remove(&names.mover);
+        Ok(())
+    }
+
+    async fn moves(&self, _instance: &InstanceName) -> Result<Vec<DevBoxId>, Error> {
+        self.call().await?;
+        Ok(self.world().movers.values().cloned().collect())
     }
 
     async fn ping(&self) -> Result<(), Error> {

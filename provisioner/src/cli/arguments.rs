@@ -71,6 +71,8 @@ pub(super) enum Verb {
     Top(Top),
     Doctor(Doctor),
     Gc(Gc),
+    Backup(Backup),
+    Restore(Restore),
     /// Print a shell's completions for boxgate
     #[command(
         after_help = "Examples:\n  boxgate completions bash > /usr/share/bash-completion/completions/boxgate\n  \
@@ -276,6 +278,51 @@ pub(super) struct Gc {
     pub(super) json: bool,
 }
 
+/// Write a box's home and Docker data to a file
+///
+/// The box is stopped meanwhile: its connections end, a login waits, and afterwards it is started again if it ran. What was
+/// installed or changed elsewhere in it is not written: a restored box is made from the current image, as by reset. The file is a tar
+/// archive, compressed with zstd, which only its owner can read; it gets its name when it is whole, in place of an older one.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  boxgate backup alice\n  boxgate backup alice+web /srv/backups/web.tar.zst\n  \
+                        boxgate backup --all /srv/backups\n  boxgate backup alice - | ssh root@other boxgate restore -"
+)]
+pub(super) struct Backup {
+    #[arg(value_name = "BOX", value_parser = devbox, required_unless_present = "all", conflicts_with = "all")]
+    pub(super) devbox: Option<DevBoxId>,
+    /// Where to; - is standard output [default: BOX.tar.zst]
+    #[arg(value_name = "FILE", conflicts_with = "all")]
+    pub(super) file: Option<PathBuf>,
+    /// Every box, one after the other, each to BOX.tar.zst in a directory
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, default_missing_value = ".")]
+    pub(super) all: Option<PathBuf>,
+    /// Say what was written as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Make a box of what backup wrote
+///
+/// There must be no such box: remove the one that there is first, or name another with --as. The box's owner stays
+/// its owner, and logs in with the keys that
+/// this host's configuration has for her. When anything fails nothing of the box stays.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  boxgate restore alice.tar.zst\n  boxgate restore alice.tar.zst --as alice+old\n  \
+                        ssh root@other boxgate backup alice - | boxgate restore -"
+)]
+pub(super) struct Restore {
+    /// What backup wrote; - is standard input
+    pub(super) file: PathBuf,
+    /// Another box of the same owner's than it was
+    #[arg(long = "as", value_name = "BOX", value_parser = devbox)]
+    pub(super) name: Option<DevBoxId>,
+    /// Say what was made as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 fn devbox(name: &str) -> Result<DevBoxId, String> {
     DevBoxId::parse(name).map_err(|fault| format!("the name {fault}"))
 }
@@ -336,6 +383,9 @@ mod tests {
     #[case(&["show", "../etc"])]
     #[case(&["rm", "alice", "--yes"])]
     #[case(&["top", "--interval", "1ms"])]
+    #[case(&["backup"])]
+    #[case(&["backup", "alice", "--all", "/srv"])]
+    #[case(&["restore"])]
     fn not_understood(#[case] words: &[&str]) {
         let words = ["boxgate"].iter().chain(words);
         assert_eq!(Arguments::try_parse_from(words).unwrap_err().exit_code(), 2);

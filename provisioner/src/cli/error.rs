@@ -36,6 +36,14 @@ pub(super) enum CliError {
     Program { program: &'static str, source: io::Error },
     #[error("{place}: cannot be written: {source}")]
     Write { place: String, source: io::Error },
+    #[error("{place}: cannot be read as an archive of a box: {source}")]
+    Read { place: String, source: io::Error },
+    #[error("an archive is nothing to be typed or shown: standard input and output are a terminal")]
+    OnATerminal,
+    #[error("the archive and --json cannot both go to standard output")]
+    BothToStdout,
+    #[error("interrupted: nothing of it was kept")]
+    Interrupted,
     /// Whoever read what is printed has seen enough.
     #[error("nobody reads the output")]
     Unread,
@@ -50,7 +58,8 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoTerminal(_) => Exit::Usage,
+            Self::Config(_) | Self::NoTerminal(_) | Self::OnATerminal | Self::BothToStdout => Exit::Usage,
+            Self::Interrupted => Exit::Interrupted,
             Self::Client(error) => Exit::of(error),
             Self::NoSuchBox(_) => Exit::NoSuchBox,
             Self::NotConfirmed(_) | Self::Unasked { .. } => Exit::NotConfirmed,
@@ -58,6 +67,7 @@ impl CliError {
             Self::NotRunning { .. }
             | Self::Program { .. }
             | Self::Write { .. }
+            | Self::Read { .. }
             | Self::Terminal(_)
             | Self::Json(_)
             | Self::Runtime(_) => Exit::Failed,
@@ -83,6 +93,12 @@ impl CliError {
             Self::NotRunning { id, .. } => return Some(format!("start it first: boxgate start {id}")),
             Self::Unasked { id, verb } => {
                 return Some(format!("say it on the command line: boxgate {verb} {id} --yes {id}"));
+            }
+            Self::OnATerminal => {
+                "name a file, or put a pipe there: boxgate backup alice - | ssh HOST boxgate restore -"
+            }
+            Self::Read { .. } => {
+                "give what boxgate backup wrote; one that is damaged or was cut short is of no use"
             }
             Self::NoTerminal(_) => "for scripts there is boxgate ls --json",
             Self::Program { .. } => "install it, or put it on the PATH",

@@ -341,11 +341,15 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
                 "moving your box to its new image, home and Docker data stay"
             }
             (Change::RemoveContainer, Goal::Unmade) => "removing its container, home and Docker data stay",
+            (Change::RemoveVolume(_) | Change::EndRestore, _) if self.is_half_restored() => {
+                "removing what there is of a restore that did not come to its end"
+            }
             (
                 Change::RemoveContainer
                 | Change::RemoveVolume(_)
                 | Change::RemoveNetwork
-                | Change::RemoveClaim,
+                | Change::RemoveClaim
+                | Change::EndRestore,
                 _,
             ) => "removing the box and its data",
             _ if self.told.is_some() => return,
@@ -364,6 +368,10 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
             Some(State::Running { .. }) => "mending your box's network",
             Some(_) => "waking your box",
         }
+    }
+
+    fn is_half_restored(&self) -> bool {
+        self.observed.around.as_ref().is_some_and(|around| around.restoring.is_some())
     }
 
     fn has_volumes(&self) -> bool {

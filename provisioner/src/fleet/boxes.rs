@@ -11,7 +11,7 @@ use super::Fleet;
 use crate::backend::{self, Backend, Container, Host, State as ContainerState};
 use crate::blueprint::Blueprint;
 use crate::objects::Names;
-use crate::reconcile;
+use crate::reconcile::{self, Trouble};
 use crate::state::State;
 
 /// Boxes that are asked what they use at once.
@@ -26,30 +26,36 @@ impl<B: Backend> Fleet<B> {
         let ensurer = &self.shared.ensurer;
         let mut hosts = Hosts::default();
         let mut boxes = Vec::new();
-        for (id, container) in self.found().await? {
+        for (id, found) in self.found().await? {
             let host = hosts.of(ensurer.backend(), &Blueprint::new(ensurer.config(), id.clone())).await?;
-            boxes.push(self.summary(id, container, &host));
+            boxes.push(self.summary(id, found, &host));
         }
         Ok(boxes)
     }
 
-    /// The boxes with their containers, if they have any.
-    async fn found(&self) -> Result<BTreeMap<DevBoxId, Option<Container>>, backend::Error> {
+    /// What there is of each box.
+    async fn found(&self) -> Result<BTreeMap<DevBoxId, Found>, backend::Error> {
         let ensurer = &self.shared.ensurer;
         let instance = &ensurer.config().provisioner.instance;
         let inventory = ensurer.backend().inventory(instance).await?;
         let claims = inventory.claims(instance);
-        let homes = inventory.volumes.into_iter().filter_map(|(name, labels)| {
-            claims.devbox_of(&labels, instance).filter(|id| name == claims.names(instance, id).home)
-        });
-        let mut found: BTreeMap<_, _> = homes.map(|id| (id, None)).collect();
-        found.extend(self.shared.flights().keys().map(|id| (id.clone(), None)));
+        let mut found = BTreeMap::<_, Found>::new();
+        for (name, labels) in inventory.volumes {
+            let Some(id) = claims.devbox_of(&labels, instance) else { continue };
+            let names = claims.names(instance, &id);
+            if name == names.home || name == names.restoring {
+                found.entry(id).or_default().half_restored |= name == names.restoring;
+            }
+        }
+        for id in self.shared.flights().keys() {
+            found.entry(id.clone()).or_default();
+        }
         for container in inventory.containers {
             if let Some(id) = claims.devbox_of(&container.labels, instance)
                 && container.name == Names::of(instance, &id).container
             {
                 self.shared.images.see(&container.image_id);
-                found.insert(id, Some(container));
+                found.entry(id).or_default().container = Some(container);
             }
         }
         Ok(found)
@@ -84,7 +90,7 @@ impl<B: Backend> Fleet<B> {
     /// The boxes of people's whose containers run.
     pub(super) async fn running(&self) -> Result<Vec<DevBoxId>, backend::Error> {
         let found = self.found().await?.into_iter();
-        let running = |(_, container): &(_, Option<Container>)| address(container.as_ref()).is_some();
+        let running = |(_, found): &(_, Found)| address(found.container.as_ref()).is_some();
         Ok(found.filter(running).map(|(id, _)| id).filter(|id| !id.is_spare()).collect())
     }
 
@@ -96,10 +102,12 @@ impl<B: Backend> Fleet<B> {
         Ok(self.found().await?.contains_key(id))
     }
 
-    fn summary(&self, id: DevBoxId, container: Option<Container>, host: &Host) -> BoxSummary {
+    fn summary(&self, id: DevBoxId, found: Found, host: &Host) -> BoxSummary {
         let shared = &self.shared;
+        let Found { container, half_restored } = found;
         let flying = shared.flights().get(&id).map(super::Flight::state);
-        let failed = shared.failed().get(&id).cloned();
+        let half = half_restored.then(|| Trouble::HalfRestored.to_string());
+        let failed = half.or_else(|| shared.failed().get(&id).cloned());
         let state = match (flying, State::observed(container.as_ref()), failed) {
             (Some(state), ..) => state,
             // Its container may run all the same: nobody has seen it answer.
@@ -130,6 +138,14 @@ impl<B: Backend> Fleet<B> {
             id,
         }
     }
+}
+
+/// What there is of a box.
+#[derive(Debug, Default)]
+struct Found {
+    container: Option<Container>,
+    /// Whether it is no box yet: its restore goes on, or did not come to its end.
+    half_restored: bool,
 }
 
 /// Where a running container is on its box's network.

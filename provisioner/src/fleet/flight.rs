@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use boxgate_config::DevBoxId;
 use boxgate_provisioner_api::{Endpoint, Failure, FailureCode, Order, Progress};
-use tokio::sync::watch;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -38,7 +39,39 @@ pub(super) enum Purpose {
     Spare,
     /// What is left of a box that is not there goes.
     Tidy,
+    /// Its archive is made. Nobody joins in: an archive has one reader.
+    Backup(Once<mpsc::Sender<Bytes>>),
+    /// It is made of an archive.
+    Restore(Once<mpsc::Receiver<Bytes>>),
 }
+
+/// What one flight takes, and no other can be asked for.
+#[derive(Debug)]
+pub(super) struct Once<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Once<T> {
+    pub(super) fn new(thing: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(thing))))
+    }
+
+    fn take(&self) -> Result<T, EnsureError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(EnsureError::Gone)
+    }
+}
+
+impl<T> Clone for Once<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> PartialEq for Once<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Eq for Once<T> {}
 
 pub(super) struct Flight {
     pub(super) purpose: Purpose,
@@ -121,8 +154,9 @@ async fn fly<B: Backend>(
             // Before the flight is off the list: nothing that idles may be stopped in between.
             match purpose {
                 Purpose::Order(Order::Remove) | Purpose::Tidy => shared.uses.forget(id),
-                Purpose::Login(_) | Purpose::Order(_) => shared.uses.touch(id),
-                Purpose::IdleStop | Purpose::Spare => {}
+                // A box that is up again after its backup does not idle since before it.
+                Purpose::Login(_) | Purpose::Order(_) | Purpose::Backup(_) => shared.uses.touch(id),
+                Purpose::IdleStop | Purpose::Spare | Purpose::Restore(_) => {}
             }
             endpoint.map_or(Outcome::Done, Outcome::Ready)
         }
@@ -130,8 +164,9 @@ async fn fly<B: Backend>(
             let failure = failure::explain(id, &error);
             warn!(ms, client, code = ?failure.code, "{}", failure.message);
             report(Note::Event(Event::Failed { reason: failure.message.clone() }));
-            // A name that somebody made up is not remembered.
-            if !matches!(failure.code, FailureCode::NoSuchBox | FailureCode::TooManyBoxes) {
+            // A name that somebody made up is not remembered; and a box is none the worse for an archive that failed.
+            let made_up = matches!(failure.code, FailureCode::NoSuchBox | FailureCode::TooManyBoxes);
+            if !made_up && !matches!(purpose, Purpose::Backup(_) | Purpose::Restore(_)) {
                 shared.failed().insert(id.clone(), failure.message.clone());
             }
             Outcome::Failed(failure)
@@ -152,6 +187,8 @@ async fn attempt<B: Backend>(
         Purpose::Order(order) => ensurer.order(id, *order, report).await?,
         Purpose::IdleStop => ensurer.order(id, Order::Stop, report).await?,
         Purpose::Tidy => ensurer.tidy(id).await?,
+        Purpose::Backup(into) => ensurer.back_up(id, into.take()?, report).await?,
+        Purpose::Restore(from) => ensurer.restore(id, from.take()?, report).await?,
     }
     if matches!(purpose, Purpose::Order(Order::Remove)) {
         shared.leases.end(id)?;
@@ -166,6 +203,8 @@ impl Purpose {
             Self::IdleStop => "idle stop",
             Self::Spare => "spare",
             Self::Tidy => "tidy",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
             Self::Order(Order::New) => "new",
             Self::Order(Order::Start) => "start",
             Self::Order(Order::Stop) => "stop",
@@ -177,8 +216,13 @@ impl Purpose {
 }
 
 /// What is said to whoever waits for another flight of the same box.
-pub(super) fn waits() -> Outcome {
-    Outcome::Progress(Progress { text: "waiting until what is being done to the box is done".to_owned() })
+pub(super) fn waits(other: &Purpose) -> Outcome {
+    let text = match other {
+        Purpose::Backup(_) => "waiting until the box is backed up",
+        Purpose::Restore(_) => "waiting until the box is restored",
+        _ => "waiting until what is being done to the box is done",
+    };
+    Outcome::Progress(Progress { text: text.to_owned() })
 }
 
 /// What a flight that left no result has come to: its task panicked.

@@ -1,17 +1,18 @@
 //! Removes what no box needs. Each removal is a flight of the box that it was of, which looks again first: somebody
 //! may be logging in.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
 use boxgate_config::DevBoxId;
-use boxgate_provisioner_api::{GcReport, Orphan};
+use boxgate_provisioner_api::{GcReport, Orphan, OrphanKind};
 use futures_util::future::join_all;
 
 use super::Fleet;
 use super::flight::{Purpose, landed};
 use crate::backend::{self, Backend};
 use crate::leftovers::{self, Leftover};
+use crate::objects::Names;
 
 impl<B: Backend> Fleet<B> {
     /// Finds what is left over, and removes what may go if `remove`.
@@ -49,7 +50,15 @@ impl<B: Backend> Fleet<B> {
         let entries = fs::read_dir(provisioner.state_dir.join("boxes")).into_iter().flatten().flatten();
         let directories: Vec<String> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        let busy = self.shared.flights().keys().cloned().collect();
-        Ok(leftovers::find(&inventory, &directories, &busy, &provisioner.instance))
+        let moves = ensurer.backend().moves(&provisioner.instance).await?;
+        let busy: BTreeSet<DevBoxId> = self.shared.flights().keys().cloned().collect();
+        let mut found = leftovers::find(&inventory, &directories, &busy, &provisioner.instance);
+        found.extend(moves.into_iter().filter(|id| !busy.contains(id)).map(|id| Leftover {
+            kind: OrphanKind::Container,
+            name: Names::of(&provisioner.instance, &id).mover,
+            reason: format!("the backup or the restore of box {id} that it was for did not come to its end"),
+            of: Some(id),
+        }));
+        Ok(found)
     }
 }

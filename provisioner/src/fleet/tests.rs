@@ -1,5 +1,6 @@
 //! Many askers, few flights.
 
+mod moving;
 mod spares;
 
 use std::collections::HashSet;

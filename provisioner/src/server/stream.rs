@@ -47,7 +47,7 @@ pub(super) fn lines<E: Serialize + Send + 'static>(
     })
 }
 
-async fn next(id: &DevBoxId, status: &mut Status) -> Outcome {
+pub(super) async fn next(id: &DevBoxId, status: &mut Status) -> Outcome {
     while status.changed().await.is_ok() {
         if let Some(outcome) = status.borrow_and_update().clone() {
             return outcome;
@@ -56,7 +56,7 @@ async fn next(id: &DevBoxId, status: &mut Status) -> Outcome {
     Outcome::Failed(fleet::lost(id))
 }
 
-fn line(event: &impl Serialize) -> Bytes {
+pub(super) fn line(event: &impl Serialize) -> Bytes {
     let mut line = serde_json::to_vec(event).unwrap_or_default();
     line.push(b'\n');
     line.into()

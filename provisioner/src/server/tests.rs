@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boxgate_config::Config;
-use boxgate_provisioner_api::{BoxUse, Client, ClientError, Engine, FailureCode, Order, UseReport};
+use boxgate_provisioner_api::{
+    BackupRequest, BoxUse, Client, ClientError, Engine, FailureCode, MAX_LINE, Order, Piece, RestoreRequest,
+    UseReport,
+};
 use nix::unistd::Uid;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -385,4 +388,61 @@ async fn a_gateway_is_told_of_the_lobby_and_believed_there() {
         other => panic!("{other:?}"),
     }
     assert!(Setup::new().await.client().lobby(&asked(testing::USER_CA)).await.is_err());
+}
+
+#[tokio::test]
+async fn an_archive_comes_and_goes_over_the_socket() {
+    const HOME: &str = "boxgate.alice.home";
+    let setup = Setup::new().await;
+    let client = setup.client();
+    client.ensure(&request("alice"), |_| {}).await.unwrap();
+    let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    setup.fake.world().contents.insert(HOME.to_owned(), content.clone());
+
+    let asked = BackupRequest { devbox: testing::id("alice"), client: "a test".to_owned() };
+    let (mut archive, mut told) = (Vec::new(), Vec::new());
+    let mut backup = client.back_up(&asked).await.unwrap();
+    while let Some(piece) = backup.next().await.unwrap() {
+        match piece {
+            Piece::Data(data) => archive.extend_from_slice(&data),
+            Piece::Progress(progress) => told.push(progress.text),
+        }
+    }
+    assert!(told.contains(&"reading its home and its Docker data".to_owned()), "{told:?}");
+
+    let restore = async || {
+        let (sender, pieces) = mpsc::channel(1);
+        let send = async {
+            for piece in archive.chunks(7000) {
+                if sender.send(Bytes::copy_from_slice(piece)).await.is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+        };
+        let request = RestoreRequest { devbox: testing::id("alice"), client: "a test".to_owned() };
+        let restore = client.restore(&request, pieces, |_| {});
+        timeout(PATIENCE, async { tokio::join!(restore, send) }).await.unwrap().0
+    };
+    // Whoever is refused is told why, however much she still has to say.
+    match restore().await {
+        Err(ClientError::Failed(failure)) => assert_eq!(failure.code, FailureCode::BoxExists),
+        other => panic!("{other:?}"),
+    }
+    let remove =
+        OrderRequest { devbox: testing::id("alice"), order: Order::Remove, client: "a test".to_owned() };
+    client.order(&remove, |_| {}).await.unwrap();
+    restore().await.unwrap();
+    assert_eq!(setup.fake.world().contents[HOME], content);
+}
+
+#[tokio::test]
+async fn a_restore_that_does_not_begin_with_a_line_is_refused() {
+    let setup = Setup::new().await;
+    let body = "x".repeat(MAX_LINE * 3);
+    let length = body.len();
+    let head =
+        format!("POST /v1/restore HTTP/1.1\r\nhost: p\r\nconnection: close\r\ncontent-length: {length}");
+    let answer = setup.raw(&format!("{head}\r\n\r\n{body}")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("a line of JSON"), "{answer}");
 }

@@ -4,6 +4,7 @@
 //! is found by its labels, so that tests run side by side.
 #![expect(clippy::unwrap_used, reason = "a test's set-up may panic")]
 
+mod backup;
 mod faults;
 mod firewall;
 mod installation;

@@ -298,7 +298,7 @@ async fn completions_and_manual_pages_know_every_verb() {
     let site = Site::with(&[]).await;
     let verbs = [
         "ls", "show", "new", "start", "stop", "restart", "reset", "rm", "keep", "logs", "exec", "top",
-        "doctor", "gc",
+        "doctor", "gc", "backup", "restore",
     ];
     for shell in ["bash", "zsh", "fish"] {
         let script = site.run_alone(&["completions", shell]).await.code(0).stdout;
@@ -310,7 +310,7 @@ async fn completions_and_manual_pages_know_every_verb() {
         "source {}; COMP_WORDS=(boxgate re); COMP_CWORD=1; _boxgate boxgate re boxgate; echo \"${{COMPREPLY[*]}}\"",
         script.display()
     );
-    site.shell(&line).await.code(0).stdout_is("restart reset\n");
+    site.shell(&line).await.code(0).stdout_is("restart reset restore\n");
 
     let pages = site.directory().join("man");
     site.run_alone(&["man", pages.to_str().unwrap()]).await.code(0).stdout_is("");

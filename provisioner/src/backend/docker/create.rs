@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 use crate::backend::ContainerLimits;
 use crate::blueprint::Blueprint;
 use crate::network::bridge;
-use crate::objects::CLAIMS;
+use crate::objects::{CLAIMS, RESTORING};
 
 /// What systemd takes as "power off".
 const STOP_SIGNAL: &str = "SIGRTMIN+3";
@@ -55,6 +55,17 @@ pub(super) fn claim(devbox: &Blueprint, spare: &DevBoxId) -> VolumeCreateRequest
     labels.insert(CLAIMS.to_owned(), spare.to_string());
     VolumeCreateRequest {
         name: Some(devbox.names.claim.clone()),
+        labels: Some(labels),
+        ..VolumeCreateRequest::default()
+    }
+}
+
+/// The empty volume that says that the box is being restored.
+pub(super) fn restoring(devbox: &Blueprint) -> VolumeCreateRequest {
+    let mut labels = devbox.labels.clone();
+    labels.insert(RESTORING.to_owned(), devbox.id.to_string());
+    VolumeCreateRequest {
+        name: Some(devbox.names.restoring.clone()),
         labels: Some(labels),
         ..VolumeCreateRequest::default()
     }
