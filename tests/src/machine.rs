@@ -128,7 +128,6 @@ const ANSWERED: &[&str] = &["-o", "ConnectTimeout=10", "-o", "ServerAliveInterva
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
-            if let Some(keep) = env::var_os("BOXGATE_BOOT_CONSOLE") { fs::copy(self.directory.path().join("console"), keep).ok(); }
             let console = fs::read(self.directory.path().join("console")).unwrap_or_default();
             let console = String::from_utf8_lossy(&console).into_owned();
             let lines: Vec<_> = console.lines().collect();
