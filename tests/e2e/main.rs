@@ -8,6 +8,7 @@
 mod account;
 mod bad_input;
 mod bench;
+mod boot;
 mod boxes_that_fail;
 mod comfort;
 mod commands;

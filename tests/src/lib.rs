@@ -8,6 +8,7 @@
 //! terminal.rs ssh on a pseudo-terminal
 //! docker.rs   what Docker has of a place; images made of nothing but busybox
 //! local.rs    on this side of a forward: free ports, a small web server, files to send
+//! machine.rs  a virtual machine that ami/install.sh made a devhost
 //! cable.rs    a cable to the gateway that can be pulled
 //! run.rs      a command with a time limit, and what came of it
 //! wait.rs     polls with a deadline
@@ -29,6 +30,7 @@ pub mod cable;
 pub mod devhost;
 pub mod docker;
 pub mod local;
+pub mod machine;
 pub mod place;
 pub mod program;
 pub mod run;

@@ -85,7 +85,7 @@ impl Run {
         self
     }
 
-    /// Within which time it has to end.
+    /// Within which time it has to end; of one that is left running, to say what is expected of it.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -137,6 +137,7 @@ impl Run {
             stderr: Capture::of(child.stderr.take().unwrap()),
             child,
             shown,
+            limit: self.limit,
             since: Stopwatch::start(),
         }
     }
@@ -181,6 +182,7 @@ pub struct Running {
     stdout: Capture,
     stderr: Capture,
     shown: String,
+    limit: Duration,
     since: Stopwatch,
 }
 
@@ -222,7 +224,7 @@ impl Running {
 
     #[track_caller]
     fn expect(&mut self, needle: &str, stream: &str, text: impl Fn(&Self) -> String) -> String {
-        until(&format!("{needle:?} on {stream}"), LIMIT, || {
+        until(&format!("{needle:?} on {stream}"), self.limit, || {
             let said = text(self);
             match self.child.try_wait().unwrap() {
                 _ if said.contains(needle) => Ok(said),
