@@ -93,6 +93,7 @@ impl Machine {
 
     /// Runs a command as root, and shows what it says in the report of the test too.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "the report is what it is for")]
     pub fn show(&self, command: &str) -> Finished {
         let shown = self.root(command).finish();
         println!("devhost# {command}\n{}{}\n", String::from_utf8_lossy(&shown.stdout), shown.errors());
