@@ -32,9 +32,9 @@ fn an_installed_machine_boots_serves_and_boots_again() {
     }
 
     machine.reboot();
+    assert_settled(&machine);
     // Her box was shut down, not killed: it came as far as systemd's last target.
     machine.root("boxgate logs alice").ok().stdout_has("System Shutdown");
-    assert_settled(&machine);
     // With the host key of before: ssh knows no other.
     alice.ssh("cat kept").within(PATIENCE).ok().stdout_is("kept\n");
     assert_runs_containers(&alice);
