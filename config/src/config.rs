@@ -139,7 +139,8 @@ pub struct DevBoxConfig {
     pub egress: Egress,
     /// Where the Docker in a box asks for Docker Hub's images first.
     pub registry_mirrors: Vec<RegistryMirror>,
-    /// From start to sshd's answer; a box that takes longer has failed to boot.
+    /// From start to sshd's answer; a box that takes longer has failed to boot. The gateway waits as long for its
+    /// connection to a box.
     pub boot_timeout: Duration,
     /// Login shell of the box's user.
     pub shell: PathBuf,

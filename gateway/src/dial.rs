@@ -23,9 +23,6 @@ mod spare;
 
 pub use spare::{Lease, Spares};
 
-/// Boxes are on this host: one that has not authenticated us by then is not going to.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// An authenticated connection to a box, and the client's end of its pipe. What the box sends before a client
 /// takes it waits there.
 pub struct Upstream {
@@ -63,8 +60,8 @@ impl std::fmt::Debug for Hold {
 pub enum DialError {
     #[error("cannot be reached: {0}")]
     Connect(#[from] io::Error),
-    #[error("does not answer within {} s", DIAL_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("does not answer within {} s", after.as_secs())]
+    Timeout { after: Duration },
     #[error("has another host key than it was made with")]
     HostKey,
     #[error("does not accept the gateway's certificate")]
@@ -80,12 +77,15 @@ pub enum DialError {
 pub struct Dialer {
     authority: Arc<Authority>,
     host_keys: Arc<HostKeys>,
+    patience: Duration,
 }
 
 impl Dialer {
+    /// Whoever has not authenticated us within `patience` is not going to. A box whose sshd answers may still be at its
+    /// boot, beside many others, so it is given as long as a boot may take.
     #[must_use]
-    pub fn new(authority: &Arc<Authority>, host_keys: &Arc<HostKeys>) -> Self {
-        Self { authority: Arc::clone(authority), host_keys: Arc::clone(host_keys) }
+    pub fn new(authority: &Arc<Authority>, host_keys: &Arc<HostKeys>, patience: Duration) -> Self {
+        Self { authority: Arc::clone(authority), host_keys: Arc::clone(host_keys), patience }
     }
 
     /// Connects to the box and authenticates as its user, for `principal`.
@@ -116,12 +116,21 @@ impl Dialer {
             let stream = UnixStream::connect(&endpoint.socket).await?;
             handshake(stream, &endpoint.host_key, login, pass, relay::pipe(&self.host_keys)).await
         };
-        timeout(DIAL_TIMEOUT, dialing).await.map_err(|_| DialError::Timeout)?
+        self.wait(dialing).await
     }
 
     async fn dial_with(&self, endpoint: &Endpoint, pass: Pass) -> Result<Upstream, DialError> {
         let dialing = connect(endpoint, pass, relay::pipe(&self.host_keys));
-        timeout(DIAL_TIMEOUT, dialing).await.map_err(|_| DialError::Timeout)?
+        self.wait(dialing).await
+    }
+
+    // Boxed: a dial's state is large, and the task that holds it lives as long as the connection.
+    async fn wait(
+        &self,
+        dialing: impl Future<Output = Result<Upstream, DialError>>,
+    ) -> Result<Upstream, DialError> {
+        let after = self.patience;
+        timeout(after, Box::pin(dialing)).await.map_err(|_| DialError::Timeout { after })?
     }
 }
 

@@ -127,7 +127,10 @@ mod tests {
             ensure(ClientError::Refused("uid 1000 is not the gateway".to_owned())),
             ensure(ClientError::Protocol("no event of that name".to_owned())),
             OpenError::Dial { what: what.clone(), source: DialError::HostKey },
-            OpenError::Dial { what: what.clone(), source: DialError::Timeout },
+            OpenError::Dial {
+                what: what.clone(),
+                source: DialError::Timeout { after: Duration::from_secs(60) },
+            },
             OpenError::Dial { what, source: DialError::Connect(io::ErrorKind::ConnectionRefused.into()) },
             OpenError::Refusal(Refusal::SharedKey),
             OpenError::Refusal(Refusal::ForcedCommand),

@@ -138,7 +138,7 @@ impl Server {
         let certificates = host_keys::load_certificates(&config.gateway.host_certificates, &keys)?;
         let ssh = ssh_config(keys, config.gateway.max_auth_tries);
         let authority = Arc::new(Authority::load_or_make(dir)?);
-        let dialer = Dialer::new(&authority, &host_keys);
+        let dialer = Dialer::new(&authority, &host_keys, config.devbox.boot_timeout);
         let shared = Shared {
             users: Users::load(&config)?,
             spares: Spares::new(config.gateway.spare_connections, dialer.clone()),
