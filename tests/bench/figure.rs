@@ -112,6 +112,18 @@ impl Figure {
         &self.columns.iter().find(|(column, _)| *column == peer).unwrap().1
     }
 
+    /// What a peer that is no rival took, by the median: how near a goal anything of its kind can come.
+    pub(crate) fn bound(&self, peer: Peer) -> Option<String> {
+        let median = |wanted: Peer| {
+            let (_, samples) = self.columns.iter().find(|(column, _)| *column == wanted)?;
+            Some(Statistic::Median.of(samples))
+        };
+        let base = if peer == Peer::EngineAndLogin { Peer::Engine } else { Peer::Direct };
+        let (bound, base_value) = (median(peer)?, median(base)?);
+        let (value, unit, ratio) = (number(bound), self.unit, times(bound / base_value, base));
+        Some(format!("{}: {peer} {value} {unit}, {ratio}", self.name))
+    }
+
     /// The column that goals are about.
     fn subject(&self) -> Peer {
         let is_gateway = |peer: &Peer| matches!(peer, Peer::Gateway | Peer::Cold);
@@ -145,7 +157,7 @@ impl Figure {
             }
             Goal::MoreByAtMost(limit, peer) => {
                 let more = own - other(peer);
-                let seen = format!("{} {more:+.2} {}", peer.name(), self.unit);
+                let seen = format!("{peer} {more:+.2} {}", self.unit);
                 (more, seen, format!("≤ +{limit}"), more <= limit)
             }
             Goal::AtMost(limit) => {
@@ -177,7 +189,7 @@ impl Figure {
 }
 
 fn times(ratio: f64, peer: Peer) -> String {
-    format!("{ratio:.3} × {}", peer.name())
+    format!("{ratio:.3} × {peer}")
 }
 
 /// Three digits that mean something.
@@ -221,6 +233,14 @@ mod tests {
             met(Goal::MoreByAtMost(-10.0, Peer::Direct)) && !met(Goal::MoreByAtMost(-11.0, Peer::Direct))
         );
         assert!(met(Goal::AtMost(10.0)) && !met(Goal::AtMost(9.9)));
+    }
+
+    #[test]
+    fn bounds_are_compared_with_what_goals_are() {
+        let mut echo = figure(&[2.0], &[3.0]);
+        echo.columns.push((Peer::Socat, Samples(vec![2.5])));
+        assert_eq!(echo.bound(Peer::Socat).as_deref(), Some("login: socat 2.50 ms, 1.250 × direct"));
+        assert_eq!(echo.bound(Peer::EngineAndLogin), None);
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub(crate) fn facts(site: &Site, plan: &Plan, before: &Look) -> Value {
             "processor": processor(),
             "memory_mib": memory_total() >> 20,
             "kernel": said("uname", &["-sr"]),
+            "congestion_control": said("cat", &["/proc/sys/net/ipv4/tcp_congestion_control"]),
             "busy_before": (before.busy * 100.0).round() / 100.0,
             "load_before": before.load,
             "load_after": load(),

@@ -30,7 +30,7 @@ pub(crate) fn table(figures: &[Figure], facts: &Value) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end()).unwrap();
     }
-    text + "\n" + &profiles(figures) + &notes(figures, facts)
+    text + "\n" + &profiles(figures) + &bounds(figures) + &notes(figures, facts)
 }
 
 fn lines_of(figure: &Figure, statistic: Statistic) -> Vec<[String; 8]> {
@@ -77,6 +77,17 @@ fn profiles(figures: &[Figure]) -> String {
     format!("the gateway's time where a goal is missed:\n  {}\n\n", lines.join("\n  "))
 }
 
+/// What goals would ask of a relay that does less than any gateway must.
+fn bounds(figures: &[Figure]) -> String {
+    let of =
+        |figure: &Figure| [Peer::Socat, Peer::EngineAndLogin].into_iter().find_map(|peer| figure.bound(peer));
+    let lines: Vec<_> = figures.iter().filter_map(of).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("what is possible here without any SSH on the way:\n  {}\n\n", lines.join("\n  "))
+}
+
 fn notes(figures: &[Figure], facts: &Value) -> String {
     let all = figures.iter().flat_map(|figure| &figure.verdicts);
     let (met, missed): (Vec<_>, Vec<_>) = all.partition(|verdict| verdict.met);
@@ -96,7 +107,8 @@ fn notes(figures: &[Figure], facts: &Value) -> String {
             fact("/machine/kernel")
         ),
         format!(
-            "busy before {}, stolen {}, load {} before and {} after",
+            "TCP by {}; busy before {}, stolen {}, load {} before and {} after",
+            fact("/machine/congestion_control"),
             fact("/machine/busy_before"),
             fact("/machine/stolen"),
             fact("/machine/load_before"),

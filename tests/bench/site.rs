@@ -1,9 +1,8 @@
 //! What is measured: one box, asked in every way there is. All of it is in the place of a [`Devhost`], which
 //! removes it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,13 +27,19 @@ pub(crate) enum Peer {
     Cold,
     /// `ssh -J` through an sshd on this host.
     Jump,
+    /// `socat`, which copies bytes to the box and back: no relay that also speaks SSH can do more on this machine.
+    Socat,
     /// No way at all: the engine alone, until the box's sshd answers.
     Engine,
+    /// The engine, and then a login at the box's own address: what remains of a first login without a gateway.
+    EngineAndLogin,
 }
 
 impl Peer {
     /// Those that most figures compare.
     pub(crate) const USUAL: [Self; 3] = [Self::Direct, Self::Gateway, Self::Jump];
+    /// Those of figures for which a third process on the way is most of the cost.
+    pub(crate) const WITH_SOCAT: [Self; 4] = [Self::Direct, Self::Gateway, Self::Jump, Self::Socat];
 
     /// Also what ssh's configuration calls it.
     pub(crate) fn name(self) -> &'static str {
@@ -43,8 +48,16 @@ impl Peer {
             Self::Gateway => "gateway",
             Self::Cold => "gateway-without-spares",
             Self::Jump => "jump",
+            Self::Socat => "socat",
             Self::Engine => "engine",
+            Self::EngineAndLogin => "engine-and-login",
         }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -79,6 +92,7 @@ pub(crate) struct Site {
     /// Keeps alice logged in: her first login starts services in the box, and her last one's end stops them.
     _anchor: Master,
     _bastion: Running,
+    _socat: Running,
     cold: Program,
     pub(crate) devhost: Devhost,
     directory: PathBuf,
@@ -102,10 +116,12 @@ impl Site {
             devhost.gateway_beside(Peer::Cold.name(), &[("gateway.spare_connections", "0")]);
         let (bastion, bastion_port) = bastion(&directory, &alice.key);
         let box_address = box_address(&devhost);
-        let hosts = Hosts { devhost: &devhost, directory: &directory, cold: cold_address, bastion_port };
+        let (socat, socat_port) = socat(&box_address);
+        let ports = Ports { cold: cold_address.port(), bastion: bastion_port, socat: socat_port };
+        let hosts = Hosts { devhost: &devhost, directory: &directory, ports };
         hosts.write(&box_address);
         let anchor = Master::open_with(&directory, Peer::Direct, Cipher::Aes128Gcm, "anchor");
-        let site = Self { _anchor: anchor, _bastion: bastion, cold, devhost, directory };
+        let site = Self { _anchor: anchor, _bastion: bastion, _socat: socat, cold, devhost, directory };
         site.make_files(plan);
         site
     }
@@ -168,6 +184,18 @@ fn bastion(directory: &Path, key: &Path) -> (Running, u16) {
     (sshd, port)
 }
 
+/// A relay that copies in blocks as large as the gateway's.
+fn socat(box_address: &str) -> (Running, u16) {
+    let port = free_port();
+    let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay");
+    let socat = Run::new("socat").args(["-b", "65536", &listen, &format!("TCP:{box_address}:22,nodelay")]);
+    let socat = socat.start();
+    until("socat", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|fault| fault.to_string())
+    });
+    (socat, port)
+}
+
 fn box_address(devhost: &Devhost) -> String {
     let container = docker::inspect(&devhost.container(Site::USER));
     let networks = container["NetworkSettings"]["Networks"].as_object().unwrap();
@@ -183,8 +211,14 @@ fn public_key(key: &Path) -> String {
 struct Hosts<'a> {
     devhost: &'a Devhost,
     directory: &'a Path,
-    cold: SocketAddr,
-    bastion_port: u16,
+    ports: Ports,
+}
+
+/// On 127.0.0.1.
+struct Ports {
+    cold: u16,
+    bastion: u16,
+    socat: u16,
 }
 
 impl Hosts<'_> {
@@ -207,9 +241,10 @@ impl Hosts<'_> {
         let hosts = [
             (Peer::Direct.name(), box_address, 22, "box", Site::USER),
             (Peer::Gateway.name(), "127.0.0.1", gateway, "gateway", Site::USER),
-            (Peer::Cold.name(), "127.0.0.1", self.cold.port(), "gateway", Site::USER),
+            (Peer::Cold.name(), "127.0.0.1", self.ports.cold, "gateway", Site::USER),
             (Peer::Jump.name(), box_address, 22, "box", Site::USER),
-            ("bastion", "127.0.0.1", self.bastion_port, "bastion", BASTION_USER),
+            (Peer::Socat.name(), "127.0.0.1", self.ports.socat, "box", Site::USER),
+            ("bastion", "127.0.0.1", self.ports.bastion, "bastion", BASTION_USER),
         ];
         let mut text = String::new();
         for (host, name, port, key_of, user) in hosts {

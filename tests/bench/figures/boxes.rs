@@ -1,14 +1,16 @@
 //! Making and waking boxes: `ssh HOST true` from the client's start to its end, against what the engine alone takes for
 //! the same container until its sshd answers. That the client also logs in is the gateway's to bear.
 
+use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use boxgate_tests::docker::{docker, inspect};
-use boxgate_tests::{Devhost, Setup, Stopwatch, until};
+use boxgate_tests::docker::{self, docker, inspect};
+use boxgate_tests::{Devhost, Run, Setup, Stopwatch, until};
 use serde_json::Value;
 
 use super::{Context, milliseconds, settle, take_turns};
@@ -19,6 +21,7 @@ use crate::{guard, machine};
 
 const CIPHER: Cipher = Cipher::Aes128Gcm;
 const PEERS: [Peer; 2] = [Peer::Engine, Peer::Gateway];
+const WITH_LOGIN: [Peer; 3] = [Peer::Engine, Peer::EngineAndLogin, Peer::Gateway];
 /// The box that comes and goes, beside the one that all else is measured with.
 const NAME: &str = "fresh";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -29,18 +32,19 @@ pub(super) fn first_logins(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let what =
         "a first login that runs `true`, against docker create and start of the same until sshd answers";
-    let mut figure = Figure::new("first login", "ms", what, &PEERS);
+    let mut figure = Figure::new("first login", "ms", what, &WITH_LOGIN);
     let twin = Twin::of(site);
-    take_turns(plan.boxes, &mut PEERS.clone(), |_, &mut peer| {
+    take_turns(plan.boxes, &mut WITH_LOGIN.clone(), |_, &mut peer| {
         let took = match peer {
             Peer::Engine => twin.create_and_start(),
+            Peer::EngineAndLogin => twin.create_and_log_in(site),
             _ => login(site),
         };
         figure.push(peer, milliseconds(took));
-        if peer == Peer::Engine {
-            twin.remove();
-        } else {
+        if peer == Peer::Gateway {
             site.devhost.boxgate(&["rm", &fresh(), "--yes", &fresh()]).ok();
+        } else {
+            twin.remove();
         }
         settle(plan);
     });
@@ -152,6 +156,43 @@ impl Twin {
         docker(self.create.iter().map(String::as_str));
         let created = watch.elapsed();
         created + start(&self.name)
+    }
+
+    /// The same, and a login to it. That her key is there by then is not counted.
+    fn create_and_log_in(&self, site: &Site) -> Duration {
+        let watch = Stopwatch::start();
+        docker(self.create.iter().map(String::as_str));
+        let created = watch.elapsed();
+        self.give_home(site);
+        let started = start(&self.name);
+        let mut ssh = site.ssh(CIPHER);
+        let host = format!("HostName={}", address(&self.name));
+        ssh.args(["-o", &host, Peer::Direct.name(), "true"]);
+        created + started + time(site, ssh, Stdio::null())
+    }
+
+    /// A home with her key, owned by the number that the box gives its user.
+    fn give_home(&self, site: &Site) {
+        let home = site.directory().join("home").join(Site::USER);
+        let ssh = home.join(".ssh");
+        fs::create_dir_all(&ssh).unwrap();
+        fs::copy(site.devhost.login(Site::USER).key.with_extension("pub"), ssh.join("authorized_keys"))
+            .unwrap();
+        for directory in [&home, &ssh] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let uid = site.run("id -u");
+        let tar = Run::new("tar").args([
+            "--create",
+            "--numeric-owner",
+            "--owner",
+            &uid,
+            "--group",
+            &uid,
+            "--directory",
+        ]);
+        let tar = tar.arg(home.parent().unwrap()).arg(Site::USER).ok();
+        Run::new(docker::program()).args(["cp", "-", &format!("{}:/home", self.name)]).input(tar.stdout).ok();
     }
 
     fn remove(&self) {

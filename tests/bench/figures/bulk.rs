@@ -99,11 +99,11 @@ fn measure(
     let Context { site, plan } = *context;
     let bytes = plan.bulk_bytes;
     let what = format!("{} MiB over an established connection {with}", bytes >> 20);
-    let mut speeds = names.map(|name| Figure::new(name, "MiB/s", what.as_str(), &Peer::USUAL));
+    let mut speeds = names.map(|name| Figure::new(name, "MiB/s", what.as_str(), &Peer::WITH_SOCAT));
     let what = "processor time of the gateway, and of a direct transfer's sshd and ssh together";
     let mut costs =
         ["CPU down", "CPU up"].map(|name| Figure::new(name, "s/GiB", what, &[Peer::Direct, Peer::Gateway]));
-    let mut masters = Master::open_all(site, &Peer::USUAL, cipher);
+    let mut masters = Master::open_all(site, &Peer::WITH_SOCAT, cipher);
     let workers = Workers::of(site, &masters);
     let transfer = Transfer { site, zeros: site.directory().join("zeros") };
     let directions = [Direction::Down, Direction::Up];

@@ -24,10 +24,10 @@ const TRANSFER_LIMIT: &str = "timeout 120";
 pub(super) fn idle(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let what = "a key's echo while nothing else goes on";
-    let mut figure = Figure::new("key echo, idle", "ms", what, &Peer::USUAL).with_p99();
-    let masters = Master::open_all(site, &Peer::USUAL, CIPHER);
+    let mut figure = Figure::new("key echo, idle", "ms", what, &Peer::WITH_SOCAT).with_p99();
+    let masters = Master::open_all(site, &Peer::WITH_SOCAT, CIPHER);
     let mut keyboards: Vec<_> =
-        Peer::USUAL.iter().map(|&peer| (peer, Keyboard::open(find(&masters, peer)))).collect();
+        Peer::WITH_SOCAT.iter().map(|&peer| (peer, Keyboard::open(find(&masters, peer)))).collect();
     take_turns(WARM_UP, &mut keyboards, |number, (_, keyboard)| {
         press(keyboard, number);
     });
@@ -67,8 +67,8 @@ fn beside(
     transfer: &dyn Fn(&Master) -> Background,
 ) -> Figure {
     let Context { site, plan } = *context;
-    let mut figure = Figure::new(name, "ms", what, &Peer::USUAL).with_p99();
-    let mut peers = Peer::USUAL;
+    let mut figure = Figure::new(name, "ms", what, &Peer::WITH_SOCAT).with_p99();
+    let mut peers = Peer::WITH_SOCAT;
     take_turns(plan.loaded_rounds, &mut peers, |_, &mut peer| {
         let master = Master::open(site, peer, CIPHER);
         let mut keyboard = Keyboard::open(&master);
