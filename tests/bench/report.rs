@@ -77,7 +77,7 @@ fn profiles(figures: &[Figure]) -> String {
     format!("the gateway's time where a goal is missed:\n  {}\n\n", lines.join("\n  "))
 }
 
-/// What goals would ask of a relay that does less than any gateway must.
+/// How near its goals anything could come that does less than a gateway must.
 fn bounds(figures: &[Figure]) -> String {
     let of =
         |figure: &Figure| [Peer::Socat, Peer::EngineAndLogin].into_iter().find_map(|peer| figure.bound(peer));
@@ -85,7 +85,10 @@ fn bounds(figures: &[Figure]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    format!("what is possible here without any SSH on the way:\n  {}\n\n", lines.join("\n  "))
+    format!(
+        "what is possible here, with a relay that only copies bytes or with none:\n  {}\n\n",
+        lines.join("\n  ")
+    )
 }
 
 fn notes(figures: &[Figure], facts: &Value) -> String {

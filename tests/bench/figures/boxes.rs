@@ -1,10 +1,11 @@
 //! Making and waking boxes: `ssh HOST true` from the client's start to its end, against what the engine alone takes for
 //! the same container until its sshd answers. That the client also logs in is the gateway's to bear.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,8 +21,7 @@ use crate::site::{Cipher, Peer, Site};
 use crate::{guard, machine};
 
 const CIPHER: Cipher = Cipher::Aes128Gcm;
-const PEERS: [Peer; 2] = [Peer::Engine, Peer::Gateway];
-const WITH_LOGIN: [Peer; 3] = [Peer::Engine, Peer::EngineAndLogin, Peer::Gateway];
+const PEERS: [Peer; 3] = [Peer::Engine, Peer::EngineAndLogin, Peer::Gateway];
 /// The box that comes and goes, beside the one that all else is measured with.
 const NAME: &str = "fresh";
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -32,9 +32,9 @@ pub(super) fn first_logins(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let what =
         "a first login that runs `true`, against docker create and start of the same until sshd answers";
-    let mut figure = Figure::new("first login", "ms", what, &WITH_LOGIN);
+    let mut figure = Figure::new("first login", "ms", what, &PEERS);
     let twin = Twin::of(site);
-    take_turns(plan.boxes, &mut WITH_LOGIN.clone(), |_, &mut peer| {
+    take_turns(plan.boxes, &mut PEERS.clone(), |_, &mut peer| {
         let took = match peer {
             Peer::Engine => twin.create_and_start(),
             Peer::EngineAndLogin => twin.create_and_log_in(site),
@@ -81,13 +81,16 @@ pub(super) fn wakes(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let what = "a login that wakes a stopped box and runs `true`, against docker start until sshd answers";
     let mut figure = Figure::new("wake", "ms", what, &PEERS);
-    login(site);
+    let mut give_key = site.ssh(CIPHER);
+    give_key.args(["-l", &fresh(), Peer::Gateway.name(), "mkdir -m 700 .ssh && cat >.ssh/authorized_keys"]);
+    time(site, give_key, File::open(key(site)).unwrap());
     let container = site.devhost.container(&format!("{}.{NAME}", Site::USER));
     take_turns(plan.boxes, &mut PEERS.clone(), |_, &mut peer| {
         docker(["stop", &container]);
         settle(plan);
         let took = match peer {
             Peer::Engine => start(&container),
+            Peer::EngineAndLogin => start(&container) + direct_login(site, &container),
             _ => login(site),
         };
         figure.push(peer, milliseconds(took));
@@ -104,6 +107,19 @@ fn login(site: &Site) -> Duration {
     let mut ssh = site.ssh(CIPHER);
     ssh.args(["-l", &fresh(), Peer::Gateway.name(), "true"]);
     time(site, ssh, Stdio::null())
+}
+
+/// To a container at its own address, whoever's host key it has.
+fn direct_login(site: &Site, container: &str) -> Duration {
+    let mut ssh = site.ssh(CIPHER);
+    ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o"]);
+    ssh.args([&format!("HostName={}", address(container)), Peer::Direct.name(), "true"]);
+    time(site, ssh, Stdio::null())
+}
+
+/// The public one that may log in.
+fn key(site: &Site) -> PathBuf {
+    site.devhost.login(Site::USER).key.with_extension("pub")
 }
 
 /// Starts a container and waits until its sshd answers.
@@ -165,10 +181,7 @@ impl Twin {
         let created = watch.elapsed();
         self.give_home(site);
         let started = start(&self.name);
-        let mut ssh = site.ssh(CIPHER);
-        let host = format!("HostName={}", address(&self.name));
-        ssh.args(["-o", &host, Peer::Direct.name(), "true"]);
-        created + started + time(site, ssh, Stdio::null())
+        created + started + direct_login(site, &self.name)
     }
 
     /// A home with her key, owned by the number that the box gives its user.
@@ -176,8 +189,7 @@ impl Twin {
         let home = site.directory().join("home").join(Site::USER);
         let ssh = home.join(".ssh");
         fs::create_dir_all(&ssh).unwrap();
-        fs::copy(site.devhost.login(Site::USER).key.with_extension("pub"), ssh.join("authorized_keys"))
-            .unwrap();
+        fs::copy(key(site), ssh.join("authorized_keys")).unwrap();
         for directory in [&home, &ssh] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
         }
