@@ -74,20 +74,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     announce(&config, &docker).await;
     let firewall = Firewall::keep(&config, shutdown.clone()).await;
     let ensurer = Ensurer::new(docker, Arc::clone(&config)).behind(firewall);
-    let fleet = Fleet::new(ensurer, shutdown.clone());
-    let (answering, receiving) =
-        (server.serve(fleet.clone(), shutdown.clone()), lobby.serve(shutdown.clone()));
+    // What serves ends only once the service manager was told: on its own it could be through before that.
+    let end = CancellationToken::new();
+    let fleet = Fleet::new(ensurer, end.clone());
+    let (answering, receiving) = (server.serve(fleet.clone(), end.clone()), lobby.serve(end.clone()));
     let serving = async {
-        let reporting = shutdown.clone().run_until_cancelled_owned(service::report(&fleet));
+        let reporting = end.clone().run_until_cancelled_owned(service::report(&fleet));
         tokio::join!(answering, receiving, fleet.look_after(), reporting)
     };
     tokio::pin!(serving);
     tokio::select! {
-        // What serves ends with the shutdown too, and what is under way is waited for first.
-        biased;
         () = shutdown.cancelled() => {
             info!("shutting down");
             service::tell(&[NotifyState::Stopping]);
+            end.cancel();
             let ended = async { tokio::join!(&mut serving, fleet.landed()) };
             if timeout(SHUTDOWN, ended).await.is_err() {
                 warn!("not all came to an end in {SHUTDOWN:?}; the next start goes on from what is there");

@@ -1,6 +1,6 @@
 //! A machine as its operator gets it: Debian, `ami/install.sh`, a boot. Real systemd with its sandboxes and sockets, cgroup
-//! v2, a kernel with all capabilities: nothing of this machine but its time is in it. `./devhost test --boot` makes the
-//! machine and runs this story by itself.
+//! v2, a kernel with all capabilities: nothing of this machine but its time is in it. `./devhost test` makes the
+//! machine and runs this story at its end, `./devhost test --boot` nothing else.
 
 use boxgate_tests::Login;
 use boxgate_tests::docker::busybox_root;
