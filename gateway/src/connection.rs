@@ -39,7 +39,7 @@ use crate::penalties::Offence;
 use crate::relay::ClientEnd;
 use crate::resolve::{Grant, Granted, LobbyGrant, Principal, resolve};
 use crate::server::Shared;
-use crate::socket::Ender;
+use crate::socket::{Acknowledging, Ender};
 
 /// How long a client may take to read why it is disconnected.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -236,6 +236,7 @@ async fn authenticate(
     };
     let startup = async {
         // Returns when the client has identified itself (RFC 4253 §4.2).
+        let stream = Acknowledging::new(stream);
         let mut session = run_stream(Arc::clone(&shared.ssh), stream, front).await?;
         tokio::select! {
             biased;

@@ -140,6 +140,7 @@ type Pass = (Arc<PrivateKey>, Certificate);
 async fn connect(endpoint: &Endpoint, pass: Pass, pipe: Pipe) -> Result<Upstream, DialError> {
     let stream = TcpStream::connect(endpoint.address).await?;
     socket::tune(&stream)?;
+    let stream = socket::Acknowledging::new(stream);
     handshake(stream, &endpoint.host_key, &endpoint.unix_user, pass, pipe).await
 }
 

@@ -1,10 +1,13 @@
 //! TCP as SSH wants it: no delay, dead peers found, and a way to end a connection from outside.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Silence after which the peer's TCP is probed.
@@ -44,5 +47,107 @@ impl Ender {
     pub fn end(&self) {
         // It fails only when the connection has ended already.
         drop(self.0.shutdown(Shutdown::Both));
+    }
+}
+
+/// A connection that acknowledges at once what it has read.
+///
+/// TCP would wait 40 ms for something to send along (`TCP_QUICKACK` in tcp(7); RFC 1122 §4.2.3.2). But OpenSSH leaves
+/// Nagle's algorithm on until there is a terminal, in its client as in its server, and its second small message then
+/// waits for the acknowledgement of the first: the client's in every key exchange, the box's in every login, and both
+/// whenever a command has little to say. An acknowledgement by itself, 40 bytes of IP and TCP, is the lesser cost.
+#[derive(Debug)]
+pub struct Acknowledging {
+    stream: TcpStream,
+    /// Something was read since the last acknowledgement.
+    owing: bool,
+}
+
+impl Acknowledging {
+    #[must_use]
+    pub const fn new(stream: TcpStream) -> Self {
+        Self { stream, owing: false }
+    }
+
+    /// The kernel forgets this wish as soon as it sends something, so it is made anew each time.
+    fn acknowledge(&mut self) {
+        if std::mem::take(&mut self.owing) {
+            // It fails only when the connection has ended already.
+            drop(SockRef::from(&self.stream).set_tcp_quickack(true));
+        }
+    }
+}
+
+impl AsyncRead for Acknowledging {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.owing = true;
+        } else {
+            self.acknowledge();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Acknowledging {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_is_acknowledged_at_once() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut ours = Acknowledging::new(stream);
+        let at_once = |ours: &Acknowledging| SockRef::from(&ours.stream).tcp_quickack().unwrap();
+
+        // Whoever answers what it gets has its acknowledgements go along with the answers.
+        for _ in 0..10 {
+            peer.write_all(b"?").await.unwrap();
+            assert_eq!(ours.read_u8().await.unwrap(), b'?');
+            ours.write_all(b"!").await.unwrap();
+            assert_eq!(peer.read_u8().await.unwrap(), b'!');
+        }
+        assert!(!at_once(&ours), "the kernel acknowledges by itself, and this test finds nothing");
+
+        peer.write_all(b"?").await.unwrap();
+        assert_eq!(ours.read_u8().await.unwrap(), b'?');
+        assert!(!at_once(&ours), "more may be there to read");
+        assert!(futures_util::poll!(std::pin::pin!(ours.read_u8())).is_pending());
+        assert!(at_once(&ours));
     }
 }
