@@ -165,9 +165,10 @@ fn use_it(alice: &Login, laptop: &Laptop) {
     logs.expect_stdout("url:/");
     drop(logs);
 
-    // The cluster's own names and addresses.
+    // The cluster's own names and addresses. What answers for names starts with all else, and may be there later.
     let name = "hello.default.svc.cluster.local";
-    let found = laptop.kubectl(&["exec", &pod, "--", "busybox", "nslookup", name]).ok();
+    let ask = || laptop.kubectl(&["exec", &pod, "--", "busybox", "nslookup", name]);
+    let found = until_succeeds("an answer of the cluster's DNS", PATIENCE, ask);
     found.stdout_has(&format!("Name:\t{name}\n"));
     let request = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 $HELLO_SERVICE_HOST 80";
     laptop.kubectl(&["exec", &pod, "--", "sh", "-c", request]).ok().stdout_has("good evening");
