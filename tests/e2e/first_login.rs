@@ -77,6 +77,8 @@ fn the_box_is_a_machine_of_ones_own() {
         .ok()
         .stdout_is("yes\nlogin\n");
     alice.ssh("systemctl is-system-running --wait").finish().stdout_is("running\n");
+    // Nor is anybody kept out while it boots: its sshd answers before all is done.
+    alice.ssh("systemd-tmpfiles --cat-config | grep -c /run/nologin").finish().stdout_is("0\n");
 }
 
 #[test]
