@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use boxgate_config::{Config, DevBoxId};
+use ipnet::Ipv4Net;
 
 use crate::backend::Resident;
 use crate::reconcile::Others;
@@ -12,8 +13,15 @@ use crate::reconcile::Others;
 /// The boxes that are on their way up.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// With how many attempts count on each.
-    coming: Mutex<HashMap<DevBoxId, usize>>,
+    coming: Mutex<HashMap<DevBoxId, Coming>>,
+}
+
+#[derive(Debug, Default)]
+struct Coming {
+    /// How many count on the box.
+    attempts: usize,
+    /// What its network is to be, which the engine may not have yet.
+    subnet: Option<Ipv4Net>,
 }
 
 /// Takes a box off the list when its attempt ends: by then it runs, or it takes nothing.
@@ -24,9 +32,19 @@ pub(super) struct Place<'a> {
 }
 
 impl Admission {
-    pub(super) fn admit(&self, id: &DevBoxId) -> Place<'_> {
-        *self.coming().entry(id.clone()).or_default() += 1;
+    pub(super) fn admit(&self, id: &DevBoxId, subnet: Option<Ipv4Net>) -> Place<'_> {
+        let mut coming = self.coming();
+        let one = coming.entry(id.clone()).or_default();
+        one.attempts += 1;
+        one.subnet = one.subnet.or(subnet);
+        drop(coming);
         Place { admission: self, id: id.clone() }
+    }
+
+    /// The subnets that are kept for all boxes but `id`. What the engine has must be looked at after this: a network
+    /// is in one of the two then.
+    pub(super) fn subnets_of_others(&self, id: &DevBoxId) -> Vec<Ipv4Net> {
+        self.coming().iter().filter(|(other, _)| *other != id).filter_map(|(_, one)| one.subnet).collect()
     }
 
     /// What all boxes but `id` take: those that there are and those on their way. Spare ones take nothing: whoever
@@ -44,7 +62,7 @@ impl Admission {
         }
     }
 
-    fn coming(&self) -> MutexGuard<'_, HashMap<DevBoxId, usize>> {
+    fn coming(&self) -> MutexGuard<'_, HashMap<DevBoxId, Coming>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -52,9 +70,9 @@ impl Admission {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut coming = self.admission.coming();
-        if let Some(count) = coming.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(one) = coming.get_mut(&self.id) {
+            one.attempts -= 1;
+            if one.attempts == 0 {
                 coming.remove(&self.id);
             }
         }
@@ -79,12 +97,25 @@ mod tests {
         };
         assert_eq!((others("alice"), others("alice+db"), others("carol")), ((4, 1), (8, 2), (8, 0)));
         let places = [
-            admission.admit(&id("alice+web")),
-            admission.admit(&id("bob")),
-            admission.admit(&id("alice+db")),
+            admission.admit(&id("alice+web"), None),
+            admission.admit(&id("bob"), None),
+            admission.admit(&id("alice+db"), None),
         ];
         assert_eq!((others("alice"), others("alice+db"), others("carol")), ((12, 2), (12, 2), (16, 0)));
         drop(places);
         assert_eq!(others("carol"), (8, 0));
+    }
+
+    #[test]
+    fn a_subnet_is_kept_from_others_while_an_attempt_counts_on_the_box() {
+        let (admission, subnet) = (Admission::default(), "10.201.0.16/28".parse().unwrap());
+        let (first, second) =
+            (admission.admit(&id("alice"), Some(subnet)), admission.admit(&id("alice"), None));
+        let _bob = admission.admit(&id("bob"), None);
+        drop(first);
+        assert_eq!(admission.subnets_of_others(&id("bob")), [subnet]);
+        assert_eq!(admission.subnets_of_others(&id("alice")), []);
+        drop(second);
+        assert_eq!(admission.subnets_of_others(&id("bob")), []);
     }
 }

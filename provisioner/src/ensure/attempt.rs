@@ -4,17 +4,19 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use boxgate_config::DevBoxId;
+use ipnet::Ipv4Net;
 use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::admission::Place;
 use super::{Answering, EnsureError, Ensurer, Note, write_files};
-use crate::backend::{Backend, Change, Container, Error, Program, Ran, State};
+use crate::backend::{Backend, Change, Container, Error, Program, Ran, State, Surroundings};
 use crate::blueprint::Blueprint;
 use crate::claims;
 use crate::devbox_files::UserCa;
 use crate::failure::one_line;
+use crate::network;
 use crate::reconcile::{Goal, Observed, Step, Trouble, create_network, is_nothing_there, next_step};
 use crate::state::Event;
 
@@ -167,7 +169,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         loop {
             let wanted = &self.wanted;
             let (container, around) =
-                tokio::try_join!(backend.container(&wanted.names), backend.surroundings(wanted))?;
+                tokio::try_join!(async { Ok(backend.container(&wanted.names).await?) }, self.surroundings())?;
             let claim = around.claim.as_ref().filter(|labels| wanted.owns(labels));
             let spare = claim.and_then(claims::claimed).filter(|_| wanted.spare.is_none());
             self.observed.container = container;
@@ -177,6 +179,14 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// What is around the box. Subnets that are kept for others count as theirs already.
+    async fn surroundings(&self) -> Result<Surroundings, EnsureError> {
+        let kept = self.ensurer.admission.subnets_of_others(&self.wanted.id);
+        let mut around = self.ensurer.backend.surroundings(&self.wanted).await?;
+        around.subnets.extend(kept);
+        Ok(around)
     }
 
     /// The box was found to live in a spare one, which has other names and files.
@@ -225,12 +235,20 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         self.observed.others = Some(others);
         // What is refused takes nothing: the loop ends with the reason.
         if next_step(self.goal, &self.wanted, &self.observed).is_ok() {
-            self.place = Some(ensurer.admission.admit(&self.wanted.id));
             let spare = self.take_spare();
+            let subnet = if spare.is_none() { self.subnet_to_be() } else { None };
+            self.place = Some(ensurer.admission.admit(&self.wanted.id, subnet));
             self.spare_address = spare.as_ref().map(|(_, address)| *address);
             self.observed.spare = spare.map(|(id, _)| id);
         }
         Ok(())
+    }
+
+    /// What the network of a box without one is to be, so that of many boxes that are made at once only as many are begun
+    /// as there are networks.
+    fn subnet_to_be(&self) -> Option<Ipv4Net> {
+        let around = self.observed.around.as_ref().filter(|around| around.network.is_none())?;
+        network::next_free(self.wanted.pool, &around.subnets).ok()
     }
 
     /// A spare box with its address, for one that is not there yet and would be made alike.
@@ -302,7 +320,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     async fn create_network(&self) -> Result<bool, EnsureError> {
         let choosing = &self.ensurer.choosing_subnet;
         let _alone = choosing.acquire().await.map_err(|_| EnsureError::ShuttingDown)?;
-        let around = self.ensurer.backend.surroundings(&self.wanted).await?;
+        let around = self.surroundings().await?;
         match around.network {
             None => self.make(&create_network(&self.wanted, &around)?).await,
             Some(_) => Ok(false),

@@ -512,6 +512,22 @@ async fn of_many_people_at_once_only_as_many_get_boxes_as_fit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_people_at_once_only_as_many_boxes_are_begun_as_there_are_networks() {
+    let mut setup = Setup::new();
+    setup.config.provisioner.network_pool = "10.201.0.0/26".parse().unwrap();
+    let ensurer = setup.ensurer();
+    let names: Vec<_> = (0..20).map(|n| format!("user{n}")).collect();
+    let results =
+        futures_util::future::join_all(names.iter().map(|name| setup.ensure_with(&ensurer, name))).await;
+    let refused = |result: &&Result<_, EnsureError>| {
+        matches!(result, Err(EnsureError::Trouble(Trouble::PoolExhausted(_))))
+    };
+    assert_eq!(results.iter().filter(refused).count(), 16);
+    // Nothing is left of those that were refused.
+    assert_eq!(objects(&setup.fake.world()), (4, 8, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_home_that_somebody_removed_is_not_replaced_by_an_empty_one() {
     let setup = Setup::new();
     setup.ensure("alice").await.unwrap();
