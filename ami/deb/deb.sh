@@ -134,7 +134,7 @@ pack() {
 check_libc() {
     local file needs
     for file in "$1"/boxgate*_"$2"_*.deb; do
-        needs=$(dpkg-deb --field "$file" Depends | sed -nE 's/.*\blibc6 \(>= ([0-9.]+)\).*/\1/p')
+        needs=$(dpkg-deb --field "$file" Depends | sed -nE 's/.*\blibc6(:arm64)? \(>= ([0-9.]+)\).*/\2/p')
         [[ $needs ]] || die "$file does not say which C library it needs" "was dpkg-shlibdeps able to read its programs?"
         ! dpkg --compare-versions "$needs" gt 2.35 ||
             say "${file##*/} needs glibc $needs: built on Debian 12 or Ubuntu 22.04 it would run on both"
