@@ -235,8 +235,8 @@ async fn authenticate(
         tried: Arc::clone(&tried),
     };
     let startup = async {
-        // Returns when the client has identified itself (RFC 4253 §4.2).
         let stream = Acknowledging::new(stream);
+        // Returns when the client has identified itself (RFC 4253 §4.2).
         let mut session = run_stream(Arc::clone(&shared.ssh), stream, front).await?;
         tokio::select! {
             biased;

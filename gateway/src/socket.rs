@@ -1,4 +1,5 @@
-//! TCP as SSH wants it: no delay, dead peers found, and a way to end a connection from outside.
+//! TCP as SSH wants it: no delay in what is sent nor in its acknowledgement, dead peers found, and a way to end a
+//! connection from outside.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;

@@ -169,7 +169,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
         loop {
             let wanted = &self.wanted;
             let (container, around) =
-                tokio::try_join!(async { Ok(backend.container(&wanted.names).await?) }, self.surroundings())?;
+                tokio::try_join!(backend.container(&wanted.names), self.surroundings())?;
             let claim = around.claim.as_ref().filter(|labels| wanted.owns(labels));
             let spare = claim.and_then(claims::claimed).filter(|_| wanted.spare.is_none());
             self.observed.container = container;
@@ -182,7 +182,7 @@ impl<'a, B: Backend, R: Fn(Note<'_>) + Send + Sync> Attempt<'a, B, R> {
     }
 
     /// What is around the box. Subnets that are kept for others count as theirs already.
-    async fn surroundings(&self) -> Result<Surroundings, EnsureError> {
+    async fn surroundings(&self) -> Result<Surroundings, Error> {
         let kept = self.ensurer.admission.subnets_of_others(&self.wanted.id);
         let mut around = self.ensurer.backend.surroundings(&self.wanted).await?;
         around.subnets.extend(kept);
