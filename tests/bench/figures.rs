@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::client::Master;
 use crate::figure::Figure;
 use crate::plan::Plan;
+use crate::profile::Profile;
 use crate::site::{Peer, Site};
 
 mod boxes;
@@ -98,6 +99,14 @@ fn rate(bytes: u64, duration: Duration) -> f64 {
 /// Lets what the last measurement left come to its end.
 fn settle(plan: &Plan) {
     sleep(plan.gap);
+}
+
+/// Has a figure that missed a goal say what the gateway does during `work`.
+fn explain(site: &Site, figure: &mut Figure, work: impl FnOnce()) {
+    if figure.missed() {
+        let gateway = site.gateway_pid(Peer::Gateway);
+        figure.profile = Some(Profile::take(figure.name, gateway, site.directory(), work));
+    }
 }
 
 fn find(masters: &[Master], peer: Peer) -> &Master {

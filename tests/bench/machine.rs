@@ -14,21 +14,26 @@ use crate::site::{Cipher, HOST_KEY, KEY_EXCHANGE, Site};
 /// A machine that does this much without us does something else.
 const BUSY: f64 = 0.15;
 
-/// Processor time since the machine's start, in ticks.
+/// Processor time of all processors since the machine's start, in ticks.
 #[derive(Debug, Clone, Copy)]
-struct Ticks {
+pub(crate) struct Ticks {
     all: f64,
     idle: f64,
     stolen: f64,
 }
 
 impl Ticks {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap();
         let ticks: Vec<f64> =
             stat.lines().next().unwrap().split_whitespace().skip(1).flat_map(str::parse).collect();
         // user nice system idle iowait irq softirq steal; guests are counted in user already.
         Self { all: ticks.iter().take(8).sum(), idle: ticks[3] + ticks[4], stolen: ticks[7] }
+    }
+
+    /// The share of processor time that anything used since then, between 0 and 1.
+    pub(crate) fn busy_since(self, before: Self) -> f64 {
+        1.0 - (self.idle - before.idle) / (self.all - before.all)
     }
 }
 
@@ -45,8 +50,7 @@ impl Look {
         let before = Ticks::now();
         sleep(Duration::from_secs(1));
         let ticks = Ticks::now();
-        let busy = 1.0 - (ticks.idle - before.idle) / (ticks.all - before.all);
-        Self { load: load(), busy, ticks }
+        Self { load: load(), busy: ticks.busy_since(before), ticks }
     }
 
     pub(crate) fn warn_when_busy(&self) {

@@ -1,19 +1,22 @@
-//! Where a process's time goes, by kind, as `perf` samples it: what a bulk figure that misses its goal has to say for
-//! itself.
+//! Where a process's time goes, by kind, as `perf` samples it, and what it leaves of the machine to others: what a
+//! figure that misses its goal has to say for itself.
 //!
-//! A sample counts for the kind of the function that was running. In a virtual machine without performance counters
-//! perf takes its samples by a timer, and a function that runs with interrupts off is seen where it puts them on
-//! again: waking another processor then looks like the unlocking that follows it, and is counted as waking.
+//! A sample counts for the kind of the function that was running. Samples are taken by a timer, since many a
+//! virtual machine has no performance counters. A function that runs with interrupts off is then seen where it puts
+//! them on again: waking another processor looks like the unlocking that follows it, and is counted as waking.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use boxgate_tests::{Run, until};
+use boxgate_tests::{Finished, Run, Running, Stopwatch, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// Samples a second: not in step with anything that ticks.
-const FREQUENCY: &str = "997";
+use crate::machine::{Ticks, cores};
+use crate::process::cpu_seconds;
+
+/// Samples a second: not in step with anything that ticks, and enough for the little that a keystroke costs.
+const FREQUENCY: &str = "3989";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Fewer samples say nothing.
 const ENOUGH: usize = 50;
@@ -22,7 +25,7 @@ const MISSING: &str =
 
 /// In the order in which they are asked, with parts of their functions' names. After `^` it is the name's start.
 const KINDS: [(&str, &str); 8] = [
-    ("ciphers", "aes gcm ghash chacha poly1305 EVP_AEAD CRYPTO_ sha256 sha512 ::cipher::"),
+    ("ciphers", "aes gcm ghash chacha ChaCha poly1305 EVP_AEAD CRYPTO_ sha256 sha512 ::cipher::"),
     (
         "copies",
         "memmove memcpy memset copy_to_iter copy_from_iter copy_to_user copy_from_user check_object_size virt_addr_valid",
@@ -56,7 +59,26 @@ const REST: &str = "the rest";
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
     what: String,
+    load: Load,
     seen: Result<Seen, String>,
+}
+
+/// How busy the processors were: shares of all their time, between 0 and 1.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    all: f64,
+    /// Of `all`, the process's own.
+    own: f64,
+}
+
+impl Load {
+    /// Of process `pid` during `work`.
+    fn during(pid: u32, work: impl FnOnce()) -> Self {
+        let (ticks, seconds, watch) = (Ticks::now(), cpu_seconds(pid), Stopwatch::start());
+        work();
+        let available = watch.elapsed().as_secs_f64() * cores() as f64;
+        Self { all: Ticks::now().busy_since(ticks), own: (cpu_seconds(pid) - seconds) / available }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -69,8 +91,10 @@ struct Seen {
 impl Profile {
     /// Looks at process `pid` during `work`, which is called `what`. Uses `directory` for what perf writes.
     pub(crate) fn take(what: &str, pid: u32, directory: &Path, work: impl FnOnce()) -> Self {
-        Self { what: what.to_owned(), seen: sample(pid, directory, work).map(|text| Seen::of(&text)) }
-            .enough()
+        let recording = Recording::start(pid, directory);
+        let load = Load::during(pid, work);
+        let functions = recording.and_then(Recording::finish);
+        Self { what: what.to_owned(), load, seen: functions.map(|text| Seen::of(&text)) }.enough()
     }
 
     fn enough(mut self) -> Self {
@@ -84,11 +108,13 @@ impl Profile {
 
     /// For the report: one line.
     pub(crate) fn line(&self) -> String {
-        let Self { what, seen } = self;
+        let Self { what, load: Load { all, own }, seen } = self;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let what = format!("{what}: processors {} busy, {} the gateway's", percent(*all), percent(*own));
         match seen {
             Ok(Seen { samples, shares }) => {
                 let shares: Vec<_> =
-                    shares.iter().map(|(kind, share)| format!("{kind} {:.0} %", share * 100.0)).collect();
+                    shares.iter().map(|&(kind, share)| format!("{kind} {}", percent(share))).collect();
                 format!("{what}: {} ({samples} samples)", shares.join(", "))
             }
             Err(reason) => format!("{what}: {reason}"),
@@ -96,24 +122,25 @@ impl Profile {
     }
 
     pub(crate) fn json(&self) -> Value {
-        match &self.seen {
+        let rounded = |share: f64| json!((share * 1e4).round() / 1e4);
+        let Self { what, load, seen } = self;
+        let busy = json!({ "all": rounded(load.all), "own": rounded(load.own) });
+        match seen {
             Ok(Seen { samples, shares }) => {
-                let shares: serde_json::Map<_, _> = shares
-                    .iter()
-                    .map(|&(kind, share)| (kind.to_owned(), json!((share * 1e4).round() / 1e4)))
-                    .collect();
-                json!({ "what": self.what, "samples": samples, "shares": shares })
+                let shares: serde_json::Map<_, _> =
+                    shares.iter().map(|&(kind, share)| (kind.to_owned(), rounded(share))).collect();
+                json!({ "what": what, "busy": busy, "samples": samples, "shares": shares })
             }
-            Err(reason) => json!({ "what": self.what, "missing": reason }),
+            Err(reason) => json!({ "what": what, "busy": busy, "missing": reason }),
         }
     }
 }
 
 impl Seen {
-    /// From the names of functions, one line for each sample.
+    /// From a line for each sample: an address, and the name of the function there.
     fn of(text: &str) -> Self {
         let mut counts = [0_usize; KINDS.len() + 1];
-        for function in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for (_, function) in text.lines().filter_map(|line| line.trim().split_once(' ')) {
             counts[kind(function)] += 1;
         }
         let samples = counts.iter().sum();
@@ -134,30 +161,46 @@ fn kind(function: &str) -> usize {
     KINDS.iter().position(|(_, parts)| parts.split_whitespace().any(has)).unwrap_or(KINDS.len())
 }
 
-fn sample(pid: u32, directory: &Path, work: impl FnOnce()) -> Result<String, String> {
-    if !Run::shell("command -v perf >/dev/null").finish().succeeded() {
-        return Err(MISSING.to_owned());
+/// perf, looking at a process.
+struct Recording {
+    perf: Running,
+    data: PathBuf,
+}
+
+impl Recording {
+    fn start(pid: u32, directory: &Path) -> Result<Self, String> {
+        if !Run::shell("command -v perf >/dev/null").finish().succeeded() {
+            return Err(MISSING.to_owned());
+        }
+        let data = directory.join("perf.data");
+        let perf = Run::new("perf")
+            .args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "-p", &pid.to_string(), "-o"])
+            .arg(&data);
+        let mut perf = perf.start();
+        // The file is there when perf begins to look.
+        until("perf", READY_WITHIN, || {
+            let began = data.exists() || !perf.is_running();
+            began.then_some(()).ok_or_else(|| "nothing recorded yet".to_owned())
+        });
+        if perf.is_running() {
+            return Ok(Self { perf, data });
+        }
+        Err(failure(&perf.finish_within(READY_WITHIN)))
     }
-    let data = directory.join("perf.data");
-    let perf = |order: &str| Run::new("perf").arg(order);
-    let record = perf("record").args(["-q", "-F", FREQUENCY, "-p", &pid.to_string(), "-o"]).arg(&data);
-    let mut record = record.start();
-    // The file is there when perf begins to look.
-    let mut began = true;
-    until("perf", READY_WITHIN, || {
-        began = record.is_running();
-        if data.exists() || !began { Ok(()) } else { Err("nothing recorded yet".to_owned()) }
-    });
-    work();
-    record.signal(Signal::SIGINT);
-    let recorded = record.finish_within(READY_WITHIN);
-    let script = perf("script").args(["-F", "sym", "-i"]).arg(&data).finish();
-    std::fs::remove_file(&data).ok();
-    if began && script.succeeded() {
-        return Ok(script.text());
+
+    /// A line for each sample, as [`Seen::of`] reads them.
+    fn finish(mut self) -> Result<String, String> {
+        self.perf.signal(Signal::SIGINT);
+        self.perf.finish_within(READY_WITHIN);
+        // perf 6.1 names no function without its address.
+        let script = Run::new("perf").args(["script", "-F", "ip,sym", "-i"]).arg(&self.data).finish();
+        std::fs::remove_file(&self.data).ok();
+        if script.succeeded() { Ok(script.text()) } else { Err(failure(&script)) }
     }
-    let said = [recorded.errors(), script.errors()].concat();
-    Err(format!("no profile: perf fails: {}", said.lines().next().unwrap_or("without a word")))
+}
+
+fn failure(perf: &Finished) -> String {
+    format!("no profile: perf fails: {}", perf.errors().lines().next().unwrap_or("without a word"))
 }
 
 #[cfg(test)]
@@ -170,6 +213,7 @@ mod tests {
         for (function, expected) in [
             ("_aesni_ctr32_ghash_6x", "ciphers"),
             ("<russh::cipher::gcm::OpeningKey<N> as russh::cipher::OpeningKey>::open", "ciphers"),
+            ("aws_lc_0_47_0_ChaCha20_ctr32_avx2", "ciphers"),
             ("_copy_to_iter", "copies"),
             ("__memmove_avx_unaligned_erms", "copies"),
             ("finish_task_switch.isra.0", "switches and wake-ups"),
@@ -188,20 +232,28 @@ mod tests {
         }
     }
 
+    fn profile(text: &str) -> Profile {
+        let load = Load { all: 0.97, own: 0.3 };
+        Profile { what: "down".to_owned(), load, seen: Ok(Seen::of(text)) }.enough()
+    }
+
     #[test]
     fn shares_are_told_with_the_largest_first() {
-        let text = "_aesni_ctr32_6x\n\n  tcp_ack\ntcp_ack\n[unknown]\n".repeat(25);
-        let profile = Profile { what: "down".to_owned(), seen: Ok(Seen::of(&text)) }.enough();
-        assert!(profile.line().starts_with("down: the network 50 %, ciphers 25 %, the rest 25 %"));
+        let profile =
+            profile(&"  55d0 _aesni_ctr32_6x\n\n ffff81 tcp_ack\nffff81 tcp_ack\n 0 [unknown]\n".repeat(25));
+        let start =
+            "down: processors 97 % busy, 30 % the gateway's: the network 50 %, ciphers 25 %, the rest 25 %";
+        assert!(profile.line().starts_with(start), "{}", profile.line());
         assert!(profile.line().ends_with("(100 samples)"));
         assert_eq!(profile.json()["shares"]["ciphers"], 0.25);
+        assert_eq!(profile.json()["busy"]["own"], 0.3);
     }
 
     #[test]
     fn what_says_nothing_is_no_profile() {
-        for text in ["", "tcp_ack\n"] {
-            let profile = Profile { what: "up".to_owned(), seen: Ok(Seen::of(text)) }.enough();
-            assert!(profile.line().starts_with("up: no profile: only "), "{}", profile.line());
+        for text in ["", "\n\n", "ffff81 tcp_ack\n"] {
+            let profile = profile(text);
+            assert!(profile.line().contains("the gateway's: no profile: only "), "{}", profile.line());
             assert!(profile.json()["missing"].is_string());
         }
     }

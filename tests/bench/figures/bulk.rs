@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use boxgate_tests::docker;
 
-use super::{Context, find, rate, take_turns};
+use super::{Context, explain, find, rate, take_turns};
 use crate::client::{Master, time};
 use crate::figure::{Figure, Goal, Statistic};
 use crate::process::{cpu_seconds, in_container, parent};
-use crate::profile::Profile;
 use crate::site::{Cipher, Peer, Site};
 
 const WARM_UP_BYTES: u64 = 4 << 20;
@@ -125,28 +124,16 @@ fn measure(
     });
     let goals = &[Goal::AtLeastTimes(1.0, Peer::Direct), Goal::AtLeastTimes(1.8, Peer::Jump)];
     let mut speeds = speeds.map(|figure| figure.judged(Statistic::Median, goals));
-    let costs = costs.map(|figure| figure.judged(Statistic::Median, share));
-    for ((direction, speed), cost) in directions.into_iter().zip(&mut speeds).zip(&costs) {
-        if speed.missed() || cost.missed() {
-            speed.profile =
-                Some(profile(&transfer, find(&masters, Peer::Gateway), direction, speed.name, bytes));
+    let mut costs = costs.map(|figure| figure.judged(Statistic::Median, share));
+    let gateway = find(&masters, Peer::Gateway);
+    for ((direction, speed), cost) in directions.into_iter().zip(&mut speeds).zip(&mut costs) {
+        for figure in [speed, cost] {
+            explain(site, figure, || {
+                transfer.run(gateway, direction, bytes);
+            });
         }
     }
     fs::remove_file(&transfer.zeros).unwrap();
     let ([down, up], [cpu_down, cpu_up]) = (speeds, costs);
     [down, up, cpu_down, cpu_up]
-}
-
-/// What the gateway does during such a transfer.
-fn profile(
-    transfer: &Transfer<'_>,
-    gateway: &Master,
-    direction: Direction,
-    name: &str,
-    bytes: u64,
-) -> Profile {
-    let (site, pid) = (transfer.site, transfer.site.gateway_pid(Peer::Gateway));
-    Profile::take(name, pid, site.directory(), || {
-        transfer.run(gateway, direction, bytes);
-    })
 }

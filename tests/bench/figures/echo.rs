@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::{Context, find, milliseconds, take_turns};
+use super::{Context, explain, find, milliseconds, take_turns};
 use crate::client::{Background, Master};
 use crate::figure::{Figure, Goal, Statistic};
 use crate::keyboard::Keyboard;
@@ -34,7 +34,14 @@ pub(super) fn idle(context: &Context<'_>) -> Vec<Figure> {
     take_turns(plan.keys * plan.idle_rounds, &mut keyboards, |number, (peer, keyboard)| {
         figure.push(*peer, press(keyboard, number));
     });
-    vec![figure.judged(Statistic::Median, &[Goal::MoreByAtMost(0.1, Peer::Direct)])]
+    let mut figure = figure.judged(Statistic::Median, &[Goal::MoreByAtMost(0.1, Peer::Direct)]);
+    let (_, gateway) = keyboards.iter_mut().find(|(peer, _)| *peer == Peer::Gateway).unwrap();
+    explain(site, &mut figure, || {
+        for number in 0..plan.keys * plan.idle_rounds {
+            press(gateway, number);
+        }
+    });
+    vec![figure]
 }
 
 fn press(keyboard: &mut Keyboard, number: usize) -> f64 {
@@ -69,7 +76,7 @@ fn beside(
     let Context { site, plan } = *context;
     let mut figure = Figure::new(name, "ms", what, &Peer::WITH_SOCAT).with_p99();
     let mut peers = Peer::WITH_SOCAT;
-    take_turns(plan.loaded_rounds, &mut peers, |_, &mut peer| {
+    let round = |peer, seen: &mut dyn FnMut(f64)| {
         let master = Master::open(site, peer, CIPHER);
         let mut keyboard = Keyboard::open(&master);
         let mut transfer = transfer(&master);
@@ -77,10 +84,15 @@ fn beside(
         for number in 0..WARM_UP + plan.keys {
             let took = press(&mut keyboard, number);
             if number >= WARM_UP {
-                figure.push(peer, took);
+                seen(took);
             }
         }
         transfer.assert_running("the transfer");
+    };
+    take_turns(plan.loaded_rounds, &mut peers, |_, &mut peer| {
+        round(peer, &mut |took| figure.push(peer, took));
     });
-    figure.judged(Statistic::Median, &[Goal::AtMostTimes(2.0, Peer::Direct)])
+    let mut figure = figure.judged(Statistic::Median, &[Goal::AtMostTimes(2.0, Peer::Direct)]);
+    explain(site, &mut figure, || round(Peer::Gateway, &mut |_| {}));
+    figure
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{Context, rate, take_turns};
+use super::{Context, explain, find, rate, take_turns};
 use crate::client::{Master, time};
 use crate::figure::{Figure, Goal, Statistic};
 use crate::site::{Cipher, Peer, Site};
@@ -19,20 +19,22 @@ const CIPHER: Cipher = Cipher::Aes128Gcm;
 pub(super) fn both_ways(context: &Context<'_>) -> Vec<Figure> {
     let Context { site, plan } = *context;
     let bytes = plan.sftp_bytes;
-    let figure = |name| Figure::new(name, "MiB/s", format!("a file of {} MiB", bytes >> 20), &Peer::USUAL);
+    let figure =
+        |name| Figure::new(name, "MiB/s", format!("a file of {} MiB", bytes >> 20), &Peer::WITH_SOCAT);
     let (mut get, mut put) = (figure("sftp get"), figure("sftp put"));
     let (source, target) = (file_in_memory(bytes), file_in_memory(0));
     let from_box = format!("get sftp-file {}\n", path(&target));
     let into_box = format!("put {} /dev/null\n", path(&source));
-    let mut masters = Master::open_all(site, &Peer::USUAL, CIPHER);
+    let mut masters = Master::open_all(site, &Peer::WITH_SOCAT, CIPHER);
     let fetch = |master: &Master| {
         target.set_len(0).unwrap();
         let took = batch(site, master, &from_box);
         assert_eq!(target.metadata().unwrap().len(), bytes, "bytes fetched by sftp");
         took
     };
+    let store = |master: &Master| batch(site, master, &into_box);
     take_turns(plan.transfers + 1, &mut masters, |round, master| {
-        let (got, sent) = (fetch(master), batch(site, master, &into_box));
+        let (got, sent) = (fetch(master), store(master));
         // The first round warms up.
         if round > 0 {
             get.push(master.peer, rate(bytes, got));
@@ -40,7 +42,15 @@ pub(super) fn both_ways(context: &Context<'_>) -> Vec<Figure> {
         }
     });
     let goals = &[Goal::AtLeastTimes(1.0, Peer::Direct), Goal::AtLeastTimes(1.8, Peer::Jump)];
-    vec![get.judged(Statistic::Median, goals), put.judged(Statistic::Median, goals)]
+    let [mut get, mut put] = [get, put].map(|figure| figure.judged(Statistic::Median, goals));
+    let gateway = find(&masters, Peer::Gateway);
+    explain(site, &mut get, || {
+        fetch(gateway);
+    });
+    explain(site, &mut put, || {
+        store(gateway);
+    });
+    vec![get, put]
 }
 
 /// The time that sftp takes for these orders.
