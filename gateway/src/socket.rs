@@ -160,8 +160,10 @@ mod tests {
         }
 
         async fn hear(&mut self, bytes: usize) {
-            self.peer.write_all(&vec![b'?'; bytes]).await.unwrap();
-            self.ours.read_exact(&mut vec![0; bytes]).await.unwrap();
+            let (said, mut heard) = (vec![b'?'; bytes], vec![0; bytes]);
+            self.peer.write_all(&said).await.unwrap();
+            self.ours.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, said);
         }
 
         fn find_nothing_to_read(&mut self) {

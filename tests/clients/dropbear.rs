@@ -1,11 +1,10 @@
 //! dropbear's `dbclient`, which routers and small systems have.
 
-use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
 use boxgate_tests::local::{free_port, random_bytes};
-use boxgate_tests::{Run, until};
+use boxgate_tests::{Finished, Run, until};
 
 use crate::servers::{Server, WEB_PORT, without_banner};
 use crate::table::{self, Case, fetched, same};
@@ -24,8 +23,8 @@ const CASES: &[Case] = &[
         |server| {
             // The first byte is none that could belong to what the client itself says before.
             let sent = [&b"!"[..], &random_bytes(4 << 20)].concat();
-            let [output, errors] = into_files(server, &[], Some("tee /dev/stderr"), &sent);
-            format!("{}, {}", same(&sent, &output), same(&sent, &without_banner(&errors)))
+            let done = into_files(server, &[], Some("tee /dev/stderr"), &sent).code(0);
+            format!("{}, {}", same(&sent, &done.stdout), same(&sent, &without_banner(&done.stderr)))
         },
         "same 4194305, same 4194305",
     ),
@@ -34,8 +33,8 @@ const CASES: &[Case] = &[
         |server| {
             let sent = random_bytes(200_000);
             let fails = |cipher: &&str| {
-                let [output, errors] = into_files(server, &["-c", cipher], Some("cat"), &sent);
-                (output != sent).then(|| format!("{cipher} {}", String::from_utf8_lossy(&errors)))
+                let done = into_files(server, &["-c", cipher], Some("cat"), &sent);
+                if done.stdout == sent { None } else { Some(format!("{cipher} {}", done.errors())) }
             };
             ["chacha20-poly1305@openssh.com", "aes128-ctr", "aes256-ctr"].iter().filter_map(fails).collect()
         },
@@ -45,8 +44,8 @@ const CASES: &[Case] = &[
         "a channel as its own streams",
         |server| {
             let target = format!("127.0.0.1:{WEB_PORT}");
-            let [output, _] = into_files(server, &["-B", &target], None, b"GET /body HTTP/1.0\r\n\r\n");
-            fetched(server, &output)
+            let done = into_files(server, &["-B", &target], None, b"GET /body HTTP/1.0\r\n\r\n");
+            fetched(server, &done.stdout)
         },
         "same 3000000",
     ),
@@ -101,34 +100,33 @@ fn curl(server: &Server, port: u16) -> String {
     same(&fs::read(&server.web_body).unwrap(), &body)
 }
 
-/// What a client wrote to standard output and to standard error, when it has ended.
+/// Runs a client to its end, whatever that is, with files as its standard output and standard error.
 ///
-/// Into files: dbclient 2022.83 never ends, with sshd as with the gateway, if its channel is closed before a pipe has
-/// taken the last of the data. It looks for channels before it writes, and then waits for a server that has said all.
-fn into_files(server: &Server, options: &[&str], command: Option<&str>, input: &[u8]) -> [Vec<u8>; 2] {
+/// dbclient 2022.83 never ends, with sshd as with the gateway, if its channel is closed before a pipe has taken the
+/// last of the data. It looks for channels before it writes, and then waits for a server that has said all.
+fn into_files(server: &Server, options: &[&str], command: Option<&str>, input: &[u8]) -> Finished {
     let files = ["output", "errors"].map(|name| server.directory.join(name));
     let script = r#"exec dbclient "${@:3}" >"$1" 2>"$2""#;
     let run = Run::new("bash").args(["-c", script, "bash"]).args(&files);
-    let run = run.env("HOME", &server.directory).args(arguments(server, options)).args(command);
-    run.input(input).finish();
-    files.map(|file| fs::read(file).unwrap())
+    let mut done = log_in(run, server, options).args(command).input(input).finish();
+    [done.stdout, done.stderr] = files.map(|file| fs::read(file).unwrap());
+    done
 }
 
 fn dbclient(server: &Server, options: &[&str]) -> Run {
-    Run::new("dbclient").env("HOME", &server.directory).args(arguments(server, options))
+    log_in(Run::new("dbclient"), server, options)
 }
 
-fn arguments(server: &Server, options: &[&str]) -> Vec<OsString> {
+/// Adds what has a client log in.
+fn log_in(client: Run, server: &Server, options: &[&str]) -> Run {
     let login = &server.login;
     let key = server.directory.join("dropbear_key");
     if !key.exists() {
         Run::new("dropbearconvert").args(["openssh", "dropbear"]).arg(&login.key).arg(&key).ok();
     }
     // Twice: its file of known hosts knows no ports. Others here check the host key.
-    let (port, destination) = (login.port.to_string(), login.destination());
-    let before = ["-y", "-y", "-i"].map(OsString::from).into_iter().chain([key.into()]);
-    let options = options.iter().map(OsString::from);
-    before.chain(options).chain(["-p", &port, &destination].map(OsString::from)).collect()
+    let run = client.env("HOME", &server.directory).args(["-y", "-y", "-i"]).arg(key).args(options);
+    run.arg("-p").arg(login.port.to_string()).arg(login.destination())
 }
 
 #[test]
