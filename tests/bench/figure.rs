@@ -26,7 +26,6 @@ impl Samples {
     }
 
     fn json(&self) -> Value {
-        let rounded = |value: f64| (value * 1e4).round() / 1e4;
         let quantile = |share| rounded(self.quantile(share));
         json!({
             "n": self.0.len(),
@@ -190,6 +189,11 @@ impl Figure {
 
 fn times(ratio: f64, peer: Peer) -> String {
     format!("{ratio:.3} × {peer}")
+}
+
+/// As many digits as anybody wants to keep.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 /// Three digits that mean something.

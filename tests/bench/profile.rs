@@ -8,10 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use boxgate_tests::{Finished, Run, Running, Stopwatch, until};
+use boxgate_tests::{Run, Running, Stopwatch, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::figure::rounded;
 use crate::machine::{Ticks, cores};
 use crate::process::cpu_seconds;
 
@@ -122,13 +123,12 @@ impl Profile {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let rounded = |share: f64| json!((share * 1e4).round() / 1e4);
         let Self { what, load, seen } = self;
         let busy = json!({ "all": rounded(load.all), "own": rounded(load.own) });
         match seen {
             Ok(Seen { samples, shares }) => {
                 let shares: serde_json::Map<_, _> =
-                    shares.iter().map(|&(kind, share)| (kind.to_owned(), rounded(share))).collect();
+                    shares.iter().map(|&(kind, share)| (kind.to_owned(), json!(rounded(share)))).collect();
                 json!({ "what": what, "busy": busy, "samples": samples, "shares": shares })
             }
             Err(reason) => json!({ "what": what, "busy": busy, "missing": reason }),
@@ -185,22 +185,26 @@ impl Recording {
         if perf.is_running() {
             return Ok(Self { perf, data });
         }
-        Err(failure(&perf.finish_within(READY_WITHIN)))
+        Err(failure(&perf.finish_within(READY_WITHIN).errors()))
     }
 
     /// A line for each sample, as [`Seen::of`] reads them.
     fn finish(mut self) -> Result<String, String> {
         self.perf.signal(Signal::SIGINT);
-        self.perf.finish_within(READY_WITHIN);
+        let recorded = self.perf.finish_within(READY_WITHIN);
         // perf 6.1 names no function without its address.
         let script = Run::new("perf").args(["script", "-F", "ip,sym", "-i"]).arg(&self.data).finish();
         std::fs::remove_file(&self.data).ok();
-        if script.succeeded() { Ok(script.text()) } else { Err(failure(&script)) }
+        if script.succeeded() {
+            Ok(script.text())
+        } else {
+            Err(failure(&(recorded.errors() + &script.errors())))
+        }
     }
 }
 
-fn failure(perf: &Finished) -> String {
-    format!("no profile: perf fails: {}", perf.errors().lines().next().unwrap_or("without a word"))
+fn failure(said: &str) -> String {
+    format!("no profile: perf fails: {}", said.lines().next().unwrap_or("without a word"))
 }
 
 #[cfg(test)]
